@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import "fmt"
+
+// check compares options with each other, and warns of what does not work yet.
+func (l *loader) check(c *Config) {
+	if c.EnableVXLANListen && !c.NoFlood && c.VXLANListenPort == c.VxfldPort {
+		l.complain(fmt.Sprintf("%d is the port of the control messages (vxfld_port) too", c.VXLANListenPort),
+			"give the two different ports", "vxlan_listen_port", "vxlan_port", "vxfld_port")
+	}
+	if len(c.Tiers.ProxyServers) > 0 && !c.Tiers.HasArea {
+		l.complain("needs area to be set", "set area to the number of this node's area", "vxfld_proxy_servers")
+	}
+	for i := range table {
+		o := &table[i]
+		win := l.winner(o.Name)
+		if win == nil || o.pending == nil || o.Programs&l.program == 0 {
+			continue
+		}
+		if text := o.pending(c); text != "" && win.value != "" {
+			l.warnings = append(l.warnings, win.at(text, ""))
+		}
+	}
+	if !l.given("install_svcnode_ip") && c.InstallSvcnodeIP {
+		l.warnings = append(l.warnings, l.winner("svcnode_ip").at("install_svcnode_ip "+pendingInstall(c), ""))
+	}
+}
+
+// complain adds a problem at the first of the named options that is set.
+func (l *loader) complain(text, hint string, names ...string) {
+	for _, n := range names {
+		if s := l.winner(n); s != nil {
+			l.problems = append(l.problems, s.at(text, hint))
+			return
+		}
+	}
+	l.problems = append(l.problems, &Problem{Key: names[0], Text: text, Hint: hint})
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"slices"
+	"strings"
+)
+
+// An Option is one line of the table from which files, flags, help and the
+// tests of the documents are made. The slices of an Option must not be changed.
+type Option struct {
+	Name    string   // in files; flags have hyphens for its underscores
+	Aliases []string // older names, accepted in files and as flags
+
+	Group     string  // heading in help and in the example file
+	Shorthand string  // one-letter flag, "" for none
+	Arg       string  // what stands for the value in help, "" for a boolean
+	Programs  Program // who makes use of it
+	Reload    bool    // a reload can change it in a running daemon
+	List      bool    // several values, separated by blanks or commas; a repeated flag adds to them
+	Sums      bool    // repeated lines and flags add up, wherever they stand
+	Obsolete  bool    // accepted with a warning, without a flag, its value not looked at
+
+	Doc string // what it is, in one line
+
+	// DefaultNote says in words what the default is where Default cannot.
+	DefaultNote string
+
+	def, defVxrd string
+	bind         binding
+
+	// pending says which part of the option does not work yet with the value
+	// that c holds, "" if all of it does.
+	pending func(c *Config) string
+}
+
+// DefaultFor returns the default under program p in the syntax of the
+// configuration file.
+func (o *Option) DefaultFor(p Program) string {
+	if p == Vxrd && o.defVxrd != "" {
+		return o.defVxrd
+	}
+	return o.def
+}
+
+// Boolean tells whether the option takes yes or no, so that its flag may
+// stand without a value.
+func (o *Option) Boolean() bool { return o.Arg == "" && !o.Obsolete }
+
+// BooleanAlias tells whether the older name alias takes yes or no although the
+// option itself takes words: enable_udp_chksum does.
+func (o *Option) BooleanAlias(alias string) bool {
+	return o.Boolean() || alias == "enable_udp_chksum"
+}
+
+// Value returns what c holds for the option, in the syntax of the
+// configuration file; "" for an obsolete option.
+func (o *Option) Value(c *Config) string {
+	if o.Obsolete {
+		return ""
+	}
+	return o.bind.get(c)
+}
+
+func (o *Option) set(c *Config, p Program, text string) error {
+	return o.bind.set(c, p, text)
+}
+
+// Options returns the table of all options in the order of the documents. The
+// caller owns the slice.
+func Options() []Option { return slices.Clone(table) }
+
+// Lookup returns the option that has the name or older name given, in any
+// case. The second result tells whether there is one.
+func Lookup(name string) (Option, bool) {
+	if o := lookup(name); o != nil {
+		return *o, true
+	}
+	return Option{}, false
+}
+
+func lookup(name string) *Option {
+	i, ok := byName[strings.ToLower(name)]
+	if !ok {
+		return nil
+	}
+	return &table[i]
+}
+
+// byName maps each name and older name to its place in the table.
+var byName = func() map[string]int {
+	m := make(map[string]int)
+	for i, o := range table {
+		m[o.Name] = i
+		for _, a := range o.Aliases {
+			m[a] = i
+		}
+	}
+	return m
+}()
+
+// A binding connects an option with its place in a Config.
+type binding struct {
+	set func(c *Config, p Program, text string) error
+	get func(c *Config) string
+}
+
+// A kind is a type of value: how its text is read and written.
+type kind[T any] struct {
+	parse  func(string) (T, error)
+	format func(T) string
+}
+
+// to binds a kind to the field that at points out.
+func to[T any](at func(*Config) *T, k kind[T]) binding {
+	return binding{
+		set: func(c *Config, _ Program, text string) error {
+			v, err := k.parse(text)
+			if err == nil {
+				*at(c) = v
+			}
+			return err
+		},
+		get: func(c *Config) string { return k.format(*at(c)) },
+	}
+}
+
+// later is the pending text of an option that does nothing at all yet.
+func later(*Config) string { return "has no effect in this version" }
+
+// part is the pending text of an option of which some works.
+func part(text string) func(*Config) string {
+	return func(*Config) string { return text }
+}

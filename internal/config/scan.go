@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"bytes"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"gopkg.in/ini.v1"
+)
+
+// An entry is one key of a file with its value, continuation lines joined by
+// a blank.
+type entry struct {
+	file    string
+	line    int    // of the key
+	section string // lower case, "" for none
+	key     string // as written
+	value   string
+}
+
+// at makes a Problem of the place where e stands.
+func (e *entry) at(text, hint string) *Problem {
+	return &Problem{File: e.file, Line: e.line, Section: e.section, Key: e.key, Text: text, Hint: hint}
+}
+
+// scan reads the text of a file into entries. It finds the lines and what is
+// malformed itself, because ini knows no line numbers and gives up at the first
+// bad line; ini reads the value of each line.
+func scan(file string, text []byte) ([]entry, Problems) {
+	var (
+		es       []entry
+		ps       Problems
+		section  string
+		unknown  bool // in a section that nobody knows: its lines are passed over
+		last     = -1 // entry that a continuation line belongs to
+		lineNo   int
+		complain = func(text, hint string) {
+			ps = append(ps, &Problem{File: file, Line: lineNo, Section: section, Text: text, Hint: hint})
+		}
+	)
+	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
+	for raw := range strings.SplitSeq(string(text), "\n") {
+		lineNo++
+		raw = strings.TrimRight(raw, " \t\r")
+		line := strings.TrimLeft(raw, " \t")
+		if line == "" || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		if bad, ok := unprintable(line); ok {
+			complain(bad+" in a line of text", "")
+			last = -1
+			continue
+		}
+		switch {
+		case len(line) < len(raw):
+			if unknown {
+				continue
+			}
+			if last < 0 {
+				complain("a line that starts with a blank continues a value, but there is none before it",
+					"remove the blank at the start of the line")
+				continue
+			}
+			v, err := readValue(line)
+			if err != nil {
+				complain(err.Error(), "")
+				continue
+			}
+			es[last].value = strings.TrimSpace(es[last].value + " " + v)
+		case line[0] == '[':
+			last = -1
+			name, problem := sectionName(line)
+			if problem != "" {
+				complain(problem, "")
+				unknown = true
+				continue
+			}
+			section = strings.ToLower(name)
+			if unknown = !knownSection(section); unknown {
+				section = ""
+				hint := "known sections are [common], [vxsnd] and [vxrd]"
+				if n := Nearest(name, sections); n != "" {
+					hint = "did you mean [" + n + "]?"
+				}
+				complain("["+name+"] is not a known section", hint)
+			}
+		default:
+			last = -1
+			if unknown {
+				continue
+			}
+			i := strings.IndexAny(line, "=:")
+			if i < 0 {
+				complain(quote(line)+" is neither KEY = VALUE nor [SECTION]", "")
+				continue
+			}
+			key := strings.TrimSpace(line[:i])
+			if key == "" {
+				complain(quote(line)+" has no key before the "+quote(line[i:i+1]), "")
+				continue
+			}
+			v, err := readValue(line[i+1:])
+			if err != nil {
+				complain(key+": "+err.Error(), "")
+				continue
+			}
+			last = len(es)
+			es = append(es, entry{file: file, line: lineNo, section: section, key: key, value: v})
+		}
+	}
+	return es, ps
+}
+
+// sections are the names of all sections.
+var sections = []string{"common", "vxsnd", "vxrd"}
+
+func knownSection(name string) bool {
+	for _, s := range sections {
+		if s == name {
+			return true
+		}
+	}
+	return false
+}
+
+// sectionName reads a line that begins with a bracket.
+func sectionName(line string) (name, problem string) {
+	name, rest, ok := strings.Cut(line[1:], "]")
+	if !ok {
+		return "", quote(line) + " has no closing bracket"
+	}
+	rest = strings.TrimSpace(rest)
+	if rest != "" && rest[0] != '#' && rest[0] != ';' {
+		return "", quote(line) + " has something behind the bracket"
+	}
+	return strings.TrimSpace(name), ""
+}
+
+// readValue reads what stands behind the delimiter, or a continuation line.
+// The comment goes first: ini would cut at any '#', or see only those behind a
+// space, or miss a ';' before a '#'.
+func readValue(s string) (string, error) {
+	f, err := ini.LoadSources(ini.LoadOptions{
+		IgnoreInlineComment: true,
+		IgnoreContinuation:  true,
+	}, []byte("value = "+cutComment(s)))
+	if err != nil {
+		return "", errQuote
+	}
+	// Value and not String, which would expand %(name)s.
+	return strings.TrimSpace(f.Section("").Key("value").Value()), nil
+}
+
+var errQuote = &Problem{Text: "a quote is opened and not closed"}
+
+// cutComment removes what follows a '#' or ';' behind a blank, outside of
+// quotes that begin the value.
+func cutComment(s string) string {
+	start := 0
+	if t := strings.TrimLeft(s, " \t"); t != "" && strings.IndexByte("\"'`", t[0]) >= 0 {
+		open := len(s) - len(t)
+		if n := strings.IndexByte(t[1:], t[0]); n >= 0 {
+			start = open + 1 + n + 1
+		}
+	}
+	for i := start; i < len(s); i++ {
+		if (s[i] == '#' || s[i] == ';') && i > 0 && (s[i-1] == ' ' || s[i-1] == '\t') {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+// unprintable describes the first thing in line that is no text.
+func unprintable(line string) (string, bool) {
+	if !utf8.ValidString(line) {
+		return "invalid UTF-8", true
+	}
+	for _, r := range line {
+		if r != '\t' && unicode.IsControl(r) {
+			return "a control character", true
+		}
+	}
+	return "", false
+}
+
+// quote shortens and quotes a line for a message.
+func quote(s string) string {
+	const limit = 60
+	if rs := []rune(s); len(rs) > limit {
+		s = string(rs[:limit]) + "…"
+	}
+	return `"` + s + `"`
+}

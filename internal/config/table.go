@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config
+
+import (
+	"math"
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// The headings under which help and the example file list the options.
+const (
+	groupLog     = "Logging and files"
+	groupControl = "Control plane"
+	groupData    = "Data plane"
+	groupTable   = "Table"
+	groupPeers   = "Peers"
+	groupTiers   = "Tiers"
+	groupVxrd    = "Registration daemon (vxrd)"
+)
+
+const (
+	// maxDatagram is the largest UDP datagram over IPv4, 65507 bytes, with the
+	// 42 bytes of Ethernet, IPv4 and UDP headers that max_packet_size counts
+	// (PROTOCOL section 1).
+	maxDatagram = 65507 + 42
+
+	// minDatagram leaves room for any answer that names one member.
+	minDatagram = 128
+
+	// maxReceiveQueue is half of what an int32 holds, since the kernel doubles
+	// what SO_RCVBUF asks for (socket(7)).
+	maxReceiveQueue = math.MaxInt32 / 2
+
+	// minReceiveQueue is about what the kernel gives in any case (SOCK_MIN_RCVBUF).
+	minReceiveQueue = 2048
+
+	maxPath = 4095 // PATH_MAX of Linux with the final zero is 4096
+)
+
+var (
+	count      = number[int](1, 100_000_000)
+	port       = number[uint16](1, 65535)
+	everySoOft = seconds(1, 65535)
+)
+
+// table is the one list of options. Its order is that of the documents.
+var table = []Option{
+	{Name: "loglevel", Group: groupLog, Shorthand: "L", Arg: "LEVEL", Programs: Both, Reload: true, def: "info",
+		Doc:  "least severity that is logged: debug, info, warning, error or critical",
+		bind: to(func(c *Config) *LogLevel { return &c.LogLevel }, enum[LogLevel](levelNames))},
+	{Name: "logdest", Group: groupLog, Shorthand: "l", Arg: "DEST", Programs: Both, Reload: true, def: "syslog",
+		Doc:     "where the log goes: stdout, syslog or a file name",
+		bind:    to(func(c *Config) *LogDest { return &c.LogDest }, logDest),
+		pending: pendingLogDest},
+	{Name: "logfilesize", Group: groupLog, Arg: "BYTES", Programs: Both, Reload: true, def: "512000",
+		Doc:  "size at which a log file is rotated; 0 never rotates it",
+		bind: to(func(c *Config) *int64 { return &c.LogFileSize }, number[int64](0, 1<<40)), pending: later},
+	{Name: "logbackupcount", Group: groupLog, Arg: "N", Programs: Both, Reload: true, def: "14",
+		Doc:  "rotated log files that are kept",
+		bind: to(func(c *Config) *int { return &c.LogBackupCount }, number[int](0, 10_000)), pending: later},
+	{Name: "pidfile", Group: groupLog, Shorthand: "p", Arg: "FILE", Programs: Both, def: "/var/run/vxsnd.pid", defVxrd: "/var/run/vxrd.pid",
+		Doc:  "file for the process id",
+		bind: to(func(c *Config) *string { return &c.PIDFile }, path(maxPath)), pending: later},
+	{Name: "udsfile", Group: groupLog, Shorthand: "u", Arg: "FILE", Programs: Both, def: "/var/run/vxsnd.sock", defVxrd: "/var/run/vxrd.sock",
+		Doc:  "Unix socket for management",
+		bind: to(func(c *Config) *string { return &c.UDSFile }, path(maxUDSPath)), pending: later},
+
+	{Name: "vxfld_port", Group: groupControl, Arg: "PORT", Programs: Both, def: "10001",
+		Doc:  "port of the control messages",
+		bind: to(func(c *Config) *uint16 { return &c.VxfldPort }, port)},
+	{Name: "svcnode_ip", Aliases: []string{"address"}, Group: groupControl, Arg: "ADDRESS", Programs: Both, List: true, def: "0.0.0.0",
+		Doc: "address that VTEPs send to, often an anycast address",
+		bind: binding{set: serviceAddrs, get: func(c *Config) string {
+			return list(c.SvcnodeIPs, netip.Addr.String)
+		}}},
+	{Name: "src_ip", Group: groupControl, Arg: "ADDRESS", Programs: Both, def: "0.0.0.0",
+		Doc:  "this node's own address for traffic with peers",
+		bind: to(func(c *Config) *netip.Addr { return &c.SrcIP }, bindAddr)},
+	{Name: "install_svcnode_ip", Aliases: []string{"install_addr"}, Group: groupControl, Programs: Vxsnd, Reload: true, def: "false",
+		DefaultNote: "false; true where --svcnode-ip is given on the command line",
+		Doc:         "put svcnode_ip on the loopback interface while ready",
+		bind:        to(func(c *Config) *bool { return &c.InstallSvcnodeIP }, boolean), pending: pendingInstall},
+	{Name: "max_packet_size", Group: groupControl, Arg: "BYTES", Programs: Both, Reload: true, def: "1500",
+		Doc:  "largest control message that is sent, headers included",
+		bind: to(func(c *Config) *int { return &c.MaxPacketSize }, number[int](minDatagram, maxDatagram))},
+
+	{Name: "enable_vxlan_listen", Group: groupData, Programs: Vxsnd, def: "true",
+		Doc:  "receive VXLAN data and flood it",
+		bind: to(func(c *Config) *bool { return &c.EnableVXLANListen }, boolean)},
+	{Name: "no_flood", Aliases: []string{"no_replicate"}, Group: groupData, Shorthand: "R", Programs: Vxsnd, Reload: true, def: "false",
+		Doc:  "control plane alone: flood nothing, need no privilege",
+		bind: to(func(c *Config) *bool { return &c.NoFlood }, boolean)},
+	{Name: "vxlan_port", Group: groupData, Arg: "PORT", Programs: Both, def: "4789",
+		Doc:  "UDP port of VXLAN data, in both directions",
+		bind: to(func(c *Config) *uint16 { return &c.VXLANPort }, port)},
+	{Name: "vxlan_listen_port", Group: groupData, Arg: "PORT", Programs: Vxsnd, def: "4789", DefaultNote: "vxlan_port",
+		Doc:  "UDP port on which VXLAN data is received",
+		bind: to(func(c *Config) *uint16 { return &c.VXLANListenPort }, port)},
+	{Name: "vxlan_dest_port", Group: groupData, Arg: "PORT", Programs: Vxsnd, def: "4789", DefaultNote: "vxlan_port",
+		Doc:  "UDP port to which copies are sent",
+		bind: to(func(c *Config) *uint16 { return &c.VXLANDestPort }, port)},
+	{Name: "receive_queue", Group: groupData, Arg: "BYTES", Programs: Vxsnd, def: "8388608",
+		Doc:  "receive buffer of a data socket",
+		bind: to(func(c *Config) *int { return &c.ReceiveQueue }, number[int](minReceiveQueue, maxReceiveQueue))},
+	{Name: "udp_checksum", Aliases: []string{"enable_udp_chksum"}, Group: groupData, Arg: "MODE", Programs: Vxsnd, Reload: true, def: "zero",
+		Doc:  "UDP checksum of IPv4 copies: zero or compute",
+		bind: to(func(c *Config) *Checksum { return &c.UDPChecksum }, checksum)},
+	{Name: "oversize", Group: groupData, Arg: "MODE", Programs: Vxsnd, Reload: true, def: "fragment",
+		Doc:  "copies larger than the MTU: fragment or drop",
+		bind: to(func(c *Config) *Oversize { return &c.Oversize }, enum[Oversize](oversizeNames))},
+	{Name: "workers", Group: groupData, Arg: "N", Programs: Vxsnd, def: auto, DefaultNote: "one per CPU",
+		Doc:  "flood workers",
+		bind: to(func(c *Config) *int { return &c.Workers }, orAuto(number[int](0, 1024)))},
+	{Name: "vrf", Group: groupData, Arg: "DEVICE", Programs: Vxsnd, def: none,
+		Doc:  "VRF device whose addresses and routes are the underlay",
+		bind: to(func(c *Config) *string { return &c.VRF }, device)},
+
+	{Name: "holdtime", Group: groupTable, Arg: "SECONDS", Programs: Both, Reload: true, def: "90",
+		Doc:  "life of a learned member; 65535 never ages",
+		bind: to(func(c *Config) *time.Duration { return &c.Holdtime }, everySoOft)},
+	{Name: "age_check", Group: groupTable, Arg: "SECONDS", Programs: Vxsnd, Reload: true, def: "90",
+		Doc:  "longest time between sweeps of the table",
+		bind: to(func(c *Config) *time.Duration { return &c.AgeCheck }, everySoOft)},
+	{Name: "learning", Group: groupTable, Arg: "MODE", Programs: Vxsnd, Reload: true, def: "any",
+		Doc:  "learn members from data: off, known or any",
+		bind: to(func(c *Config) *Learning { return &c.Learning }, enum[Learning](learningNames))},
+	{Name: "vtep_membership", Group: groupTable, Arg: "'ADDRESS VNI ...'", Programs: Vxsnd, Reload: true, List: true, Sums: true, def: none,
+		Doc:  "a static member and its VNIs; may be repeated",
+		bind: to(func(c *Config) *[]Membership { return &c.VTEPMembership }, memberships)},
+	{Name: "max_vnis", Group: groupTable, Arg: "N", Programs: Vxsnd, Reload: true, def: "65536",
+		Doc:  "cap on VNIs that have members",
+		bind: to(func(c *Config) *int { return &c.Limits.MaxVNIs }, number[int](1, 1<<24))},
+	{Name: "max_members", Group: groupTable, Arg: "N", Programs: Vxsnd, Reload: true, def: "16384",
+		Doc:  "cap on VTEPs per VNI",
+		bind: to(func(c *Config) *int { return &c.Limits.MaxMembers }, count)},
+	{Name: "max_entries", Group: groupTable, Arg: "N", Programs: Vxsnd, Reload: true, def: "2000000",
+		Doc:  "cap on entries of the whole table",
+		bind: to(func(c *Config) *int { return &c.Limits.MaxEntries }, count)},
+	{Name: "max_learned", Group: groupTable, Arg: "N", Programs: Vxsnd, Reload: true, def: "250000",
+		Doc:  "cap on learned entries, which registrations may evict",
+		bind: to(func(c *Config) *int { return &c.Limits.MaxLearned }, number[int](0, 100_000_000))},
+	{Name: "max_holdtime", Group: groupTable, Arg: "SECONDS", Programs: Vxsnd, Reload: true, def: "65535",
+		Doc:  "longest holdtime that a registration gets",
+		bind: to(func(c *Config) *time.Duration { return &c.Limits.MaxHoldtime }, seconds(1, math.MaxUint32))},
+
+	{Name: "svcnode_peers", Aliases: []string{"servers"}, Group: groupPeers, Shorthand: "s", Arg: "LIST", Programs: Vxsnd, Reload: true, List: true, def: none,
+		Doc:  "peer service nodes: names or addresses, each with an optional :PORT",
+		bind: to(func(c *Config) *[]Peer { return &c.SvcnodePeers }, peers),
+		pending: part("nothing is sent to peers and no table is asked of them in this version; " +
+			"what they relay is taken, and their addresses get no copies")},
+	{Name: "sync_targets", Group: groupPeers, Arg: "N", Programs: Vxsnd, Reload: true, def: "1",
+		Doc:  "peers that are asked for their table at start",
+		bind: to(func(c *Config) *int { return &c.SyncTargets }, number[int](0, 10_000)), pending: later},
+
+	{Name: "area", Group: groupTiers, Arg: "N", Programs: Vxsnd, Reload: true, def: none,
+		Doc:  "this node's area; proxies need it",
+		bind: binding{set: setArea, get: getArea}, pending: later},
+	{Name: "proxy_id", Group: groupTiers, Arg: "ADDRESS", Programs: Vxsnd, Reload: true, def: none,
+		Doc:  "address that stands for this node in the path of a handed packet",
+		bind: to(func(c *Config) *netip.Addr { return &c.Tiers.ProxyID }, optionalAddr), pending: later},
+	{Name: "vxfld_proxy_servers", Group: groupTiers, Arg: "LIST", Programs: Vxsnd, Reload: true, List: true, def: none,
+		Doc:     "proxies that get each packet of a VTEP",
+		bind:    to(func(c *Config) *[]Peer { return &c.Tiers.ProxyServers }, peers),
+		pending: part("nothing is handed to proxies in this version; their addresses get no copies")},
+	{Name: "proxy_local_only", Group: groupTiers, Programs: Vxsnd, Reload: true, def: "true",
+		Doc:  "hand on packets of the own area alone",
+		bind: to(func(c *Config) *bool { return &c.Tiers.ProxyLocalOnly }, boolean), pending: later},
+	{Name: "enable_flooding", Group: groupTiers, Programs: Vxsnd, Reload: true, def: "true",
+		Doc:  "flood packets that a proxy hands over",
+		bind: to(func(c *Config) *bool { return &c.Tiers.EnableFlooding }, boolean), pending: later},
+	{Name: "refresh_proxy_servers", Group: groupTiers, Programs: Vxsnd, Reload: true, def: "false",
+		Doc:  "hand registrations to the proxies too",
+		bind: to(func(c *Config) *bool { return &c.Tiers.RefreshProxyServers }, boolean), pending: later},
+	{Name: "sync_from_proxy", Group: groupTiers, Programs: Vxsnd, Reload: true, def: "false",
+		Doc:  "ask the proxies for the table first",
+		bind: to(func(c *Config) *bool { return &c.Tiers.SyncFromProxy }, boolean), pending: later},
+
+	{Name: "node_id", Group: groupVxrd, Arg: "ID", Programs: Vxrd, def: auto,
+		DefaultNote: "from the machine id and the lowest local address",
+		Doc:         "identifier in registrations",
+		bind:        to(func(c *Config) *uint64 { return &c.NodeID }, nodeID)},
+	{Name: "head_rep", Aliases: []string{"selfrep"}, Group: groupVxrd, Programs: Vxrd, def: "true",
+		Doc:  "head-end replication",
+		bind: to(func(c *Config) *bool { return &c.HeadRep }, boolean)},
+	{Name: "refresh_rate", Group: groupVxrd, Arg: "N", Programs: Vxrd, Reload: true, def: "3",
+		Doc:  "registrations per holdtime",
+		bind: to(func(c *Config) *int { return &c.RefreshRate }, number[int](1, 65535))},
+	{Name: "config_check_rate", Group: groupVxrd, Arg: "SECONDS", Programs: Vxrd, Reload: true, def: "60",
+		Doc:  "time between comparisons with the kernel",
+		bind: to(func(c *Config) *time.Duration { return &c.ConfigCheckRate }, everySoOft)},
+	{Name: "local_addr", Group: groupVxrd, Arg: "ADDRESS", Programs: Vxrd, Reload: true, def: none,
+		Doc:  "local address of a device that has none of its own",
+		bind: to(func(c *Config) *netip.Addr { return &c.LocalAddr }, optionalAddr)},
+	{Name: "svcnode", Group: groupVxrd, Arg: "ADDRESS", Programs: Vxrd, Reload: true, def: none,
+		Doc:  "service node of a device that has no remote address of its own",
+		bind: to(func(c *Config) *netip.Addr { return &c.Svcnode }, optionalAddr)},
+
+	{Name: "concurrency", Programs: Both, Obsolete: true},
+	{Name: "eventlet_backdoor_port", Programs: Both, Obsolete: true},
+	{Name: "monitor", Programs: Both, Obsolete: true},
+	{Name: "debug", Programs: Both, Obsolete: true},
+}
+
+func setArea(c *Config, _ Program, s string) error {
+	c.Tiers.HasArea, c.Tiers.Area = false, 0
+	if isNone(s) {
+		return nil
+	}
+	n, err := parseNumber(s, 0, math.MaxUint32)
+	if err != nil {
+		return err
+	}
+	c.Tiers.HasArea, c.Tiers.Area = true, uint32(n)
+	return nil
+}
+
+func getArea(c *Config) string {
+	if !c.Tiers.HasArea {
+		return none
+	}
+	return strconv.FormatUint(uint64(c.Tiers.Area), 10)
+}
+
+func pendingLogDest(c *Config) string {
+	if c.LogDest.Kind == DestSyslog {
+		return "syslog has no effect in this version: the log goes to stdout"
+	}
+	return ""
+}
+
+func pendingInstall(c *Config) string {
+	if !c.InstallSvcnodeIP {
+		return ""
+	}
+	return "has no effect in this version: put svcnode_ip on the loopback interface by other means"
+}
