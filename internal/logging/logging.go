@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package logging builds the logger that a program hands to its parts, and
+// holds back messages that repeat. It owns the format of the lines, the meaning
+// of the levels and the opening of the destination.
+//
+// It keeps no logger of its own, decides nothing about what is worth a line and
+// never ends the process.
+package logging
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/config"
+)
+
+// fileMode lets the group read the log: it names addresses of customers'
+// networks, which are not for everybody.
+const fileMode = 0o640
+
+// timeFormat is RFC 3339 with milliseconds, local time with its offset.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// Options says where the lines go and which of them.
+type Options struct {
+	Level  config.LogLevel
+	Dest   config.LogDest
+	Stdout io.Writer // for DestStdout; os.Stdout where nil
+}
+
+// Open returns a logger for the destination and what closes it. Close it after
+// the last line; a logger that is used later writes nothing. Lines to a file
+// are appended; a file that does not exist is made with mode 0640, less the
+// umask. For DestSyslog the lines go to stdout. The error names the file and
+// wraps that of the system.
+func Open(o Options) (*logrus.Logger, io.Closer, error) {
+	out := o.Stdout
+	if out == nil {
+		out = os.Stdout
+	}
+	var file io.Closer = io.NopCloser(nil)
+	if o.Dest.Kind == config.DestFile {
+		f, err := os.OpenFile(o.Dest.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, fileMode)
+		if err != nil {
+			return nil, nil, fmt.Errorf("open log file: %w", err)
+		}
+		out, file = f, f
+	}
+	log := newLogger(out, Level(o.Level))
+	return log, &closer{log, file}, nil
+}
+
+// closer turns the logger off before its file goes, so that a late line is not
+// an error on standard error, where logrus reports what it cannot write.
+type closer struct {
+	log  *logrus.Logger
+	file io.Closer
+}
+
+func (c *closer) Close() error {
+	c.log.SetOutput(io.Discard)
+	return c.file.Close()
+}
+
+func newLogger(out io.Writer, level logrus.Level) *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(out)
+	log.SetLevel(level)
+	log.SetFormatter(&logrus.TextFormatter{
+		DisableColors:   true,
+		FullTimestamp:   true,
+		TimestampFormat: timeFormat,
+	})
+	return log
+}
+
+// Level returns the threshold of logrus for l. logrus has no critical level:
+// below that threshold is everything but its fatal and panic lines.
+func Level(l config.LogLevel) logrus.Level {
+	switch l {
+	case config.LevelDebug:
+		return logrus.DebugLevel
+	case config.LevelInfo:
+		return logrus.InfoLevel
+	case config.LevelWarning:
+		return logrus.WarnLevel
+	case config.LevelError:
+		return logrus.ErrorLevel
+	default:
+		return logrus.FatalLevel
+	}
+}
+
+// Discard returns a logger that writes nothing.
+func Discard() logrus.FieldLogger {
+	return newLogger(io.Discard, logrus.PanicLevel)
+}
+
+// OrDiscard returns log, or a logger that writes nothing where log is nil, so
+// that constructors can take no logger at all.
+func OrDiscard(log logrus.FieldLogger) logrus.FieldLogger {
+	if log == nil {
+		return Discard()
+	}
+	return log
+}

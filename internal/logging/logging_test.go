@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package logging_test
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/config"
+	"vxsnd/internal/logging"
+)
+
+func TestLineHasTimeLevelMessageAndFields(t *testing.T) {
+	for _, kind := range []config.DestKind{config.DestStdout, config.DestSyslog} {
+		var out bytes.Buffer
+		log, c, err := logging.Open(logging.Options{Level: config.LevelInfo, Dest: config.LogDest{Kind: kind}, Stdout: &out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.WithFields(logrus.Fields{"vni": 100, "vtep": "192.0.2.1"}).WithError(errors.New("no route")).Warn("copy not sent")
+		want := regexp.MustCompile(`^time=\S+T\d\d:\d\d:\d\d\.\d{3}(Z|[+-]\d\d:\d\d)"? level=warning msg="copy not sent" error="no route" vni=100 vtep=192\.0\.2\.1\n$`)
+		if got := strings.Replace(out.String(), `time="`, "time=", 1); !want.MatchString(got) {
+			t.Errorf("got %q, want a match of %s", got, want)
+		}
+		if err := c.Close(); err != nil {
+			t.Errorf("close: got %v, want nil", err)
+		}
+		out.Reset()
+		log.Error("late")
+		if out.Len() > 0 {
+			t.Errorf("got %q after Close, want nothing", out.String())
+		}
+	}
+}
+
+func TestLevelIsAThreshold(t *testing.T) {
+	all := []logrus.Level{logrus.FatalLevel, logrus.ErrorLevel, logrus.WarnLevel, logrus.InfoLevel, logrus.DebugLevel}
+	tests := []struct {
+		level config.LogLevel
+		want  int
+	}{
+		{config.LevelCritical, 1},
+		{config.LevelError, 2},
+		{config.LevelWarning, 3},
+		{config.LevelInfo, 4},
+		{config.LevelDebug, 5},
+	}
+	for _, tt := range tests {
+		t.Run(tt.level.String(), func(t *testing.T) {
+			var out bytes.Buffer
+			log, _, err := logging.Open(logging.Options{Level: tt.level, Dest: config.LogDest{Kind: config.DestStdout}, Stdout: &out})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range all {
+				log.Log(l, "line")
+			}
+			if got := strings.Count(out.String(), "\n"); got != tt.want {
+				t.Errorf("got %d of %d lines, want %d", got, len(all), tt.want)
+			}
+		})
+	}
+}
+
+func TestFileIsAppendedAndNotForEverybody(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "vxsnd.log")
+	for range 2 {
+		log, c, err := logging.Open(logging.Options{Level: config.LevelInfo, Dest: config.LogDest{Kind: config.DestFile, Path: name}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Info("started")
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(string(text), "msg=started"); got != 2 {
+		t.Errorf("got %d lines, want 2 in\n%s", got, text)
+	}
+	fi, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fi.Mode().Perm(); got&^0o640 != 0 {
+		t.Errorf("got mode %o, want no more than 640", got)
+	}
+}
+
+func TestFileThatCannotBeOpened(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "no", "vxsnd.log")
+	_, _, err := logging.Open(logging.Options{Dest: config.LogDest{Kind: config.DestFile, Path: name}})
+	if !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), name) {
+		t.Errorf("got %v, want one that says %s does not exist", err, name)
+	}
+}
+
+func TestNilLoggerDiscards(t *testing.T) {
+	logging.OrDiscard(nil).Error("nobody reads this")
+	log := logging.Discard()
+	if got := logging.OrDiscard(log); got != log {
+		t.Errorf("got another logger, want the one given")
+	}
+}
