@@ -244,7 +244,7 @@ func TestProcess(t *testing.T) {
 		t.Errorf("got %q, want another namespace than %s", out, home)
 	}
 
-	p := must(n.Start(exec.Command("sh", "-c", "echo one; echo two >&2; trap 'echo bye; exit 7' TERM; while :; do sleep 0.01; done")))(t)
+	p := must(n.Start(exec.Command("sh", "-c", "trap 'echo bye; exit 7' TERM; echo one; echo two >&2; while :; do sleep 0.01; done")))(t)
 	line := must(p.WaitLine(within(t), func(s string) bool { return s == "two" }))(t)
 	if line != "two" {
 		t.Errorf("got %q, want two", line)
