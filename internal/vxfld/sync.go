@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package vxfld
+
+import (
+	"fmt"
+	"net/netip"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"vxsnd/internal/vxlan"
+)
+
+// Field numbers of the SYNC body (docs/protocol.md section 4).
+const (
+	syncIdentifier protowire.Number = 1
+	syncVTEPs      protowire.Number = 2
+	syncResponse   protowire.Number = 3
+)
+
+// A Sync asks for the table of a service node, is the answer to that, or
+// updates a peer's table (docs/protocol.md section 4).
+type Sync struct {
+	Identifier uint64
+
+	// Response is ResponseAll in a request for the whole table.
+	Response Response
+
+	// VNIs are the records in the order in which they were sent.
+	VNIs []VNIEntries
+}
+
+// VNIEntries is one record of a Sync: a VNI and entries of it, which may be
+// none.
+type VNIEntries struct {
+	VNI     vxlan.VNI
+	Entries []SyncEntry
+}
+
+// A SyncEntry is one member as its entry stands in a service node's table.
+type SyncEntry struct {
+	Addr netip.Addr
+
+	// Holdtime is the time that the entry has left, in seconds: see
+	// HoldtimeDuration. 0 withdraws it.
+	Holdtime uint32
+
+	// Identifier names the node that registered it, 0 if none did.
+	Identifier uint64
+}
+
+// Type returns TypeSync.
+func (*Sync) Type() Type { return TypeSync }
+
+// parseSync decodes a SYNC message of any version.
+func parseSync(b []byte) (*Sync, error) {
+	s := &Sync{}
+	var entries []SyncEntry
+	fs := fields{b: b, off: headerLen, in: "body"}
+	for fs.next() {
+		var err error
+		switch {
+		case fs.is(syncIdentifier, protowire.VarintType):
+			s.Identifier = fs.varint
+		case fs.is(syncResponse, protowire.VarintType):
+			var n uint32
+			n, err = fs.uint32("response_type")
+			s.Response = Response(n)
+		case fs.is(syncVTEPs, protowire.BytesType):
+			if s.VNIs == nil {
+				s.VNIs = make([]VNIEntries, 0, countFields(b, syncVTEPs))
+				entries = make([]SyncEntry, 0, len(b)/minDataLen)
+			}
+			var vni vxlan.VNI
+			first := len(entries)
+			vni, entries, err = parseDict(b[:fs.off], fs.start, entries, parseEntry)
+			s.VNIs = append(s.VNIs, VNIEntries{VNI: vni, Entries: piece(entries, first)})
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if fs.err != nil {
+		return nil, fs.err
+	}
+	return s, nil
+}
+
+// parseEntry decodes the VniData of a SYNC that is b from start on.
+func parseEntry(b []byte, start int) (SyncEntry, error) {
+	e := SyncEntry{Holdtime: HoldtimeDefault}
+	fs := fields{b: b, off: start, in: "vteps.data"}
+	var a octets
+	for fs.next() {
+		var err error
+		switch {
+		case fs.is(dataAddr, protowire.BytesType):
+			err = a.parse(b[:fs.off], fs.start, "vteps.data.ip_addr")
+		case fs.is(dataHoldtime, protowire.VarintType):
+			e.Holdtime, err = fs.uint32("holdtime")
+		case fs.is(dataIdentifier, protowire.VarintType):
+			e.Identifier = fs.varint
+		}
+		if err != nil {
+			return SyncEntry{}, err
+		}
+	}
+	if fs.err != nil {
+		return SyncEntry{}, fs.err
+	}
+	addr, err := a.addr("vteps.data.ip_addr", start)
+	if err != nil {
+		return SyncEntry{}, err
+	}
+	e.Addr = addr
+	return e, nil
+}
+
+// appendTo appends the body. Each record is complete in itself and the fields
+// around them may stand in any order, so a sender that does not want to hold a
+// whole table may write the same bytes piece by piece with AppendSyncRecord.
+func (s *Sync) appendTo(dst []byte, _ Version) ([]byte, error) {
+	dst = appendVarintField(dst, syncIdentifier, s.Identifier)
+	dst = appendVarintField(dst, syncResponse, uint64(s.Response))
+	for i := range s.VNIs {
+		var err error
+		if dst, err = AppendSyncRecord(dst, s.VNIs[i]); err != nil {
+			return nil, err
+		}
+	}
+	return dst, nil
+}
+
+// AppendSyncRecord appends one record to dst, which holds a SYNC message
+// without records, or with some, or the end of one whose beginning was sent
+// already. So a table of any size is streamed VNI by VNI. A VNI may be spread
+// over several records. The error matches ErrVNI or ErrRange.
+func AppendSyncRecord(dst []byte, r VNIEntries) ([]byte, error) {
+	if !r.VNI.Valid() {
+		return nil, fmt.Errorf("vni %s: %w", r.VNI, ErrVNI)
+	}
+	size := sizeVarintField(dictVNI, uint64(r.VNI))
+	for i := range r.Entries {
+		e := &r.Entries[i]
+		if !e.Addr.Is4() {
+			return nil, fmt.Errorf("vni %s: address %s: %w", r.VNI, e.Addr, ErrRange)
+		}
+		size += protowire.SizeTag(dictData) + protowire.SizeBytes(e.size())
+	}
+	dst = protowire.AppendTag(dst, syncVTEPs, protowire.BytesType)
+	dst = protowire.AppendVarint(dst, uint64(size))
+	dst = appendVarintField(dst, dictVNI, uint64(r.VNI))
+	for i := range r.Entries {
+		e := &r.Entries[i]
+		dst = protowire.AppendTag(dst, dictData, protowire.BytesType)
+		dst = protowire.AppendVarint(dst, uint64(e.size()))
+		dst = appendAddrField(dst, dataAddr, e.Addr)
+		dst = appendVarintField(dst, dataHoldtime, uint64(e.Holdtime))
+		dst = appendVarintField(dst, dataIdentifier, e.Identifier)
+	}
+	return dst, nil
+}
+
+// size returns the length of the entry's VniData in bytes.
+func (e *SyncEntry) size() int {
+	return addrFieldSize(dataAddr, e.Addr) +
+		sizeVarintField(dataHoldtime, uint64(e.Holdtime)) +
+		sizeVarintField(dataIdentifier, e.Identifier)
+}
