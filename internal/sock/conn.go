@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package sock
+
+import (
+	"errors"
+	"fmt"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// BatchConn is a socket that reads and writes batches of datagrams. Conn is
+// the real one; a test may stand in for it and return short counts and errors.
+type BatchConn interface {
+	// ReadBatch waits for at least one datagram, takes what else is there
+	// without waiting, and returns how many messages were filled in.
+	ReadBatch(ms []Message) (int, error)
+	// WriteBatch hands messages to the kernel in their order, without
+	// waiting, and returns how many it took. It returns an error only if it
+	// took none; that error is the first message's.
+	WriteBatch(ms []Message) (int, error)
+}
+
+// Errors that a caller of BatchConn branches on, besides those of the kernel.
+var (
+	// ErrTimeout says that nothing arrived within the read timeout.
+	ErrTimeout = errors.New("nothing received in time")
+	// ErrFull says that the send buffer has no room now.
+	ErrFull = errors.New("send buffer full")
+)
+
+// A Conn is a socket for batches. ReadBatch belongs to one goroutine and
+// WriteBatch to one; Wake and Drops may be called by any. Close must come
+// after both have returned, since the kernel reuses descriptors.
+type Conn struct {
+	fd int
+}
+
+// open makes a socket with all options set; where anything fails it is closed.
+func open(domain, typ, proto int, opts []Option) (*Conn, error) {
+	fd, err := unix.Socket(domain, typ|unix.SOCK_CLOEXEC, proto)
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	if err := setAll(fd, opts); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return &Conn{fd: fd}, nil
+}
+
+// ReadBatch is recvmmsg(2) with MSG_WAITFORONE. It returns ErrTimeout when
+// the read timeout has passed. After Wake, when nothing is left, it returns
+// empty messages without a sender, which an Inbox takes for nothing.
+func (c *Conn) ReadBatch(ms []Message) (int, error) {
+	return c.read(ms, unix.MSG_WAITFORONE)
+}
+
+// ReadQueued is ReadBatch without waiting: ErrTimeout says that nothing is queued.
+func (c *Conn) ReadQueued(ms []Message) (int, error) {
+	return c.read(ms, unix.MSG_DONTWAIT)
+}
+
+func (c *Conn) read(ms []Message, flags int) (int, error) {
+	if len(ms) == 0 {
+		return 0, nil
+	}
+	for {
+		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&ms[0])),
+			uintptr(len(ms)), uintptr(flags), 0, 0)
+		switch e {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return 0, ErrTimeout
+		default:
+			return 0, e
+		}
+	}
+}
+
+// WriteBatch is sendmmsg(2) with MSG_DONTWAIT. The kernel stops at the first
+// message that it refuses and reports the refusal only if that message is the
+// first of a call, so the caller goes on behind what was taken.
+func (c *Conn) WriteBatch(ms []Message) (int, error) {
+	if len(ms) == 0 {
+		return 0, nil
+	}
+	for {
+		n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&ms[0])),
+			uintptr(len(ms)), unix.MSG_DONTWAIT, 0, 0)
+		switch e {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+			continue
+		case unix.EAGAIN:
+			return 0, ErrFull
+		default:
+			return 0, e
+		}
+	}
+}
+
+// WaitWritable waits until at least half of the send buffer is free, or d has
+// passed; it tells whether there is room.
+func (c *Conn) WaitWritable(d time.Duration) bool {
+	fds := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLOUT}}
+	n, err := unix.Poll(fds, int(d.Milliseconds()))
+	return err == nil && n == 1 && fds[0].Revents&unix.POLLOUT != 0
+}
+
+// Wake ends a ReadBatch that waits, and each later one once the queue is
+// empty. The kernel answers ENOTCONN on an unconnected socket but wakes all
+// the same (inet_shutdown).
+func (c *Conn) Wake() { _ = unix.Shutdown(c.fd, unix.SHUT_RD) }
+
+// Close releases the socket.
+func (c *Conn) Close() error {
+	if err := unix.Close(c.fd); err != nil {
+		return fmt.Errorf("close socket: %w", err)
+	}
+	return nil
+}
+
+// ReceiveBuffer returns the size of the receive buffer in bytes, as asked for.
+func (c *Conn) ReceiveBuffer() int { return buffer(c.fd, unix.SO_RCVBUF) }
+
+// SendBuffer returns the size of the send buffer in bytes, as asked for.
+func (c *Conn) SendBuffer() int { return buffer(c.fd, unix.SO_SNDBUF) }
+
+// memInfoDrops is the index of the drop counter in the answer to SO_MEMINFO
+// (SK_MEMINFO_DROPS in linux/sock_diag.h, Linux 4.12).
+const memInfoDrops = 8
+
+// Drops returns how many datagrams the kernel has dropped for want of room in
+// the receive buffer since the socket was opened, modulo 2^32.
+func (c *Conn) Drops() (uint32, bool) {
+	var info [memInfoDrops + 1]uint32
+	n := uint32(unsafe.Sizeof(info))
+	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(c.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&n)), 0)
+	if e != 0 || uintptr(n) < unsafe.Sizeof(info) {
+		return 0, false
+	}
+	return info[memInfoDrops], true
+}
