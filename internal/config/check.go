@@ -6,9 +6,9 @@ import "fmt"
 
 // check compares options with each other, and warns of what does not work yet.
 func (l *loader) check(c *Config) {
-	if c.EnableVXLANListen && !c.NoFlood && c.VXLANListenPort == c.VxfldPort {
-		l.complain(fmt.Sprintf("%d is the port of the control messages (vxfld_port) too", c.VXLANListenPort),
-			"give the two different ports", "vxlan_listen_port", "vxlan_port", "vxfld_port")
+	if l.program == Vxsnd && c.EnableVXLANListen && !c.NoFlood && c.VXLANListenPort == c.VxfldPort {
+		l.complain(fmt.Sprintf("vxlan_listen_port and vxfld_port are both %d, but each needs its own port", c.VxfldPort),
+			"change one of the two, the defaults are 4789 and 10001", "vxlan_listen_port", "vxlan_port", "vxfld_port")
 	}
 	if len(c.Tiers.ProxyServers) > 0 && !c.Tiers.HasArea {
 		l.complain("needs area to be set", "set area to the number of this node's area", "vxfld_proxy_servers")
@@ -19,7 +19,7 @@ func (l *loader) check(c *Config) {
 		if win == nil || o.pending == nil || o.Programs&l.program == 0 {
 			continue
 		}
-		if text := o.pending(c); text != "" && win.value != "" {
+		if text := o.pending(c); text != "" && o.Value(c) != none {
 			l.warnings = append(l.warnings, win.at(text, ""))
 		}
 	}

@@ -18,10 +18,13 @@ func TestDefaultIsWhatAnEmptyFileGives(t *testing.T) {
 		if err != nil || len(r.Warnings) > 0 {
 			t.Fatalf("%s: got %v and warnings %v, want none", p, err, r.Warnings)
 		}
-		if diff := cmp.Diff(config.DefaultFor(p), r.Config, compareAddr); diff != "" {
+		if diff := diffConfig(config.DefaultFor(p), r.Config); diff != "" {
 			t.Errorf("%s: (-want +got)\n%s", p, diff)
 		}
 	}
 }
 
 var compareAddr = cmpopts.EquateComparable(netip.Addr{})
+
+// diffConfig compares what files and programs can see of two configurations.
+func diffConfig(want, got config.Config) string { return cmp.Diff(want, got, compareAddr) }

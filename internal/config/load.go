@@ -62,7 +62,9 @@ func Load(in Input) (Result, error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && (i > 0 || !in.Required):
 		case err != nil:
-			ps = append(ps, unreadable(name, err))
+			if len(ps) == 0 {
+				ps = append(ps, unreadable(name, err))
+			}
 		default:
 			srs = append(srs, source{name, text, i > 0})
 			r.Files = append(r.Files, name)
@@ -107,6 +109,9 @@ func (c *Config) makeAbsolute() error {
 			return fmt.Errorf("make %s absolute: %w", *name, err)
 		}
 		*name = abs
+	}
+	if len(c.UDSFile) > maxUDSPath {
+		return fmt.Errorf("udsfile: %q is longer than %d bytes", c.UDSFile, maxUDSPath)
 	}
 	return nil
 }
@@ -238,7 +243,7 @@ func (l *loader) addFlag(f Flag) {
 		return
 	}
 	l.settings[n] = append(l.settings[n], setting{
-		entry: entry{key: table[n].Name, value: f.Value}, flag: f.Name, rank: rankFlag,
+		entry: entry{key: table[n].Name, value: strings.TrimSpace(f.Value)}, flag: f.Name, rank: rankFlag,
 	})
 }
 
@@ -370,12 +375,16 @@ func (l *loader) winner(name string) *setting {
 
 func (l *loader) given(name string) bool { return l.winner(name) != nil }
 
+// defaultHint says how to get the default, where that is something.
 func (o *Option) defaultHint(p Program, flag string) string {
+	def := o.DefaultFor(p)
+	if o.List || def == none {
+		return ""
+	}
 	what := "remove the line"
 	if flag != "" {
 		what = "leave the flag out"
 	}
-	def := o.DefaultFor(p)
 	if o.DefaultNote != "" {
 		def = o.DefaultNote
 	}

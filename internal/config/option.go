@@ -15,6 +15,7 @@ type Option struct {
 
 	Group     string  // heading in help and in the example file
 	Shorthand string  // one-letter flag, "" for none
+	Flag      string  // older name that comes first among the flags, "" for Name
 	Arg       string  // what stands for the value in help, "" for a boolean
 	Programs  Program // who makes use of it
 	Reload    bool    // a reload can change it in a running daemon
@@ -52,6 +53,24 @@ func (o *Option) Boolean() bool { return o.Arg == "" && !o.Obsolete }
 // option itself takes words: enable_udp_chksum does.
 func (o *Option) BooleanAlias(alias string) bool {
 	return o.Boolean() || alias == "enable_udp_chksum"
+}
+
+// FlagNames returns the long flags of the option without their hyphens in
+// front: the one to show first, then the others. An obsolete option has none.
+func (o *Option) FlagNames() []string {
+	if o.Obsolete {
+		return nil
+	}
+	var names []string
+	if o.Flag != "" {
+		names = append(names, o.Flag)
+	}
+	for _, n := range append([]string{o.Name}, o.Aliases...) {
+		if n != o.Flag {
+			names = append(names, strings.ReplaceAll(n, "_", "-"))
+		}
+	}
+	return names
 }
 
 // Value returns what c holds for the option, in the syntax of the

@@ -4,6 +4,10 @@ package config
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -49,11 +53,6 @@ func scan(file string, text []byte) ([]entry, Problems) {
 		if line == "" || line[0] == '#' || line[0] == ';' {
 			continue
 		}
-		if bad, ok := unprintable(line); ok {
-			complain(bad+" in a line of text", "")
-			last = -1
-			continue
-		}
 		switch {
 		case len(line) < len(raw):
 			if unknown {
@@ -66,7 +65,7 @@ func scan(file string, text []byte) ([]entry, Problems) {
 			}
 			v, err := readValue(line)
 			if err != nil {
-				complain(err.Error(), "")
+				ps = append(ps, &Problem{File: file, Line: lineNo, Section: section, Key: es[last].key, Text: err.Error()})
 				continue
 			}
 			es[last].value = strings.TrimSpace(es[last].value + " " + v)
@@ -79,13 +78,13 @@ func scan(file string, text []byte) ([]entry, Problems) {
 				continue
 			}
 			section = strings.ToLower(name)
-			if unknown = !knownSection(section); unknown {
+			if unknown = !slices.Contains(sections, section); unknown {
 				section = ""
 				hint := "known sections are [common], [vxsnd] and [vxrd]"
 				if n := Nearest(name, sections); n != "" {
 					hint = "did you mean [" + n + "]?"
 				}
-				complain("["+name+"] is not a known section", hint)
+				complain(quote("["+name+"]")+" is not a known section", hint)
 			}
 		default:
 			last = -1
@@ -98,17 +97,19 @@ func scan(file string, text []byte) ([]entry, Problems) {
 				continue
 			}
 			key := strings.TrimSpace(line[:i])
-			if key == "" {
+			if key == "" || unprintable(key) != "" {
 				complain(quote(line)+" has no key before the "+quote(line[i:i+1]), "")
 				continue
 			}
+			e := entry{file: file, line: lineNo, section: section, key: key}
 			v, err := readValue(line[i+1:])
 			if err != nil {
-				complain(key+": "+err.Error(), "")
+				ps = append(ps, e.at(err.Error(), ""))
 				continue
 			}
+			e.value = v
 			last = len(es)
-			es = append(es, entry{file: file, line: lineNo, section: section, key: key, value: v})
+			es = append(es, e)
 		}
 	}
 	return es, ps
@@ -116,15 +117,6 @@ func scan(file string, text []byte) ([]entry, Problems) {
 
 // sections are the names of all sections.
 var sections = []string{"common", "vxsnd", "vxrd"}
-
-func knownSection(name string) bool {
-	for _, s := range sections {
-		if s == name {
-			return true
-		}
-	}
-	return false
-}
 
 // sectionName reads a line that begins with a bracket.
 func sectionName(line string) (name, problem string) {
@@ -139,14 +131,24 @@ func sectionName(line string) (name, problem string) {
 	return strings.TrimSpace(name), ""
 }
 
+var errQuote = errors.New("a quote that begins the value does not end it")
+
 // readValue reads what stands behind the delimiter, or a continuation line.
 // The comment goes first: ini would cut at any '#', or see only those behind a
-// space, or miss a ';' before a '#'.
+// space, or miss a ';' before a '#'. Quotes are compared first too: ini drops
+// what stands behind a closed backquote, and keeps a quote that is not closed.
 func readValue(s string) (string, error) {
+	s = strings.TrimSpace(cutComment(s))
+	if bad := unprintable(s); bad != "" {
+		return "", fmt.Errorf("%q has %s in it", s, bad)
+	}
+	if s != "" && strings.IndexByte(quotes, s[0]) >= 0 && (len(s) < 2 || s[len(s)-1] != s[0]) {
+		return "", errQuote
+	}
 	f, err := ini.LoadSources(ini.LoadOptions{
 		IgnoreInlineComment: true,
 		IgnoreContinuation:  true,
-	}, []byte("value = "+cutComment(s)))
+	}, []byte("value = "+s))
 	if err != nil {
 		return "", errQuote
 	}
@@ -154,13 +156,14 @@ func readValue(s string) (string, error) {
 	return strings.TrimSpace(f.Section("").Key("value").Value()), nil
 }
 
-var errQuote = &Problem{Text: "a quote is opened and not closed"}
+// quotes are the characters that may enclose a value.
+const quotes = "\"'`"
 
 // cutComment removes what follows a '#' or ';' behind a blank, outside of
 // quotes that begin the value.
 func cutComment(s string) string {
 	start := 0
-	if t := strings.TrimLeft(s, " \t"); t != "" && strings.IndexByte("\"'`", t[0]) >= 0 {
+	if t := strings.TrimLeft(s, " \t"); t != "" && strings.IndexByte(quotes, t[0]) >= 0 {
 		open := len(s) - len(t)
 		if n := strings.IndexByte(t[1:], t[0]); n >= 0 {
 			start = open + 1 + n + 1
@@ -174,17 +177,17 @@ func cutComment(s string) string {
 	return s
 }
 
-// unprintable describes the first thing in line that is no text.
-func unprintable(line string) (string, bool) {
-	if !utf8.ValidString(line) {
-		return "invalid UTF-8", true
+// unprintable describes the first thing in s that is no text, "" if all is.
+func unprintable(s string) string {
+	if !utf8.ValidString(s) {
+		return "invalid UTF-8"
 	}
-	for _, r := range line {
+	for _, r := range s {
 		if r != '\t' && unicode.IsControl(r) {
-			return "a control character", true
+			return "a control character"
 		}
 	}
-	return "", false
+	return ""
 }
 
 // quote shortens and quotes a line for a message.
@@ -193,5 +196,5 @@ func quote(s string) string {
 	if rs := []rune(s); len(rs) > limit {
 		s = string(rs[:limit]) + "…"
 	}
-	return `"` + s + `"`
+	return strconv.Quote(s)
 }

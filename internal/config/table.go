@@ -145,7 +145,7 @@ var table = []Option{
 		Doc:  "longest holdtime that a registration gets",
 		bind: to(func(c *Config) *time.Duration { return &c.Limits.MaxHoldtime }, seconds(1, math.MaxUint32))},
 
-	{Name: "svcnode_peers", Aliases: []string{"servers"}, Group: groupPeers, Shorthand: "s", Arg: "LIST", Programs: Vxsnd, Reload: true, List: true, def: none,
+	{Name: "svcnode_peers", Aliases: []string{"servers"}, Group: groupPeers, Shorthand: "s", Flag: "servers", Arg: "LIST", Programs: Vxsnd, Reload: true, List: true, def: none,
 		Doc:  "peer service nodes: names or addresses, each with an optional :PORT",
 		bind: to(func(c *Config) *[]Peer { return &c.SvcnodePeers }, peers),
 		pending: part("nothing is sent to peers and no table is asked of them in this version; " +
