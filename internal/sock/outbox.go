@@ -102,13 +102,3 @@ func (o *Outbox) Payload(i int) []byte {
 
 // PayloadLen returns the length of the payload of message i.
 func (o *Outbox) PayloadLen(i int) int { return int(o.iovs[2*i+1].Len) }
-
-// Parts returns what a message sends and where to, for those who stand in for
-// a socket: the buffers in their order, and the destination.
-func (m *Message) Parts() ([][]byte, netip.Addr) {
-	var parts [][]byte
-	for _, v := range unsafe.Slice(m.hdr.Iov, int(m.hdr.Iovlen)) {
-		parts = append(parts, unsafe.Slice(v.Base, int(v.Len)))
-	}
-	return parts, source((*unix.RawSockaddrInet6)(unsafe.Pointer(m.hdr.Name))).Addr()
-}

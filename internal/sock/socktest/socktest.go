@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package socktest has a stand-in for sock.BatchConn that remembers what was
-// written and fails as a test asks it to.
+// Package socktest has stand-ins for sockets: one that delivers what a test
+// hands it, and one that remembers what was written and fails as a test asks
+// it to.
 package socktest
 
 import (
@@ -54,3 +55,30 @@ func (w *Writer) WriteBatch(ms []sock.Message) (int, error) {
 	}
 	return len(ms), nil
 }
+
+// A Reader delivers datagrams. Not safe for concurrent use.
+type Reader struct {
+	// Queue is what is delivered next, at once as far as a batch has room.
+	Queue []sock.Datagram
+	// Dropped is the drop counter.
+	Dropped uint32
+}
+
+// ReadBatch delivers what is queued, or returns sock.ErrTimeout.
+func (r *Reader) ReadBatch(ms []sock.Message) (int, error) {
+	n := min(len(ms), len(r.Queue))
+	if n == 0 {
+		return 0, sock.ErrTimeout
+	}
+	for i := range n {
+		ms[i].Deliver(&r.Queue[i])
+	}
+	r.Queue = r.Queue[n:]
+	return n, nil
+}
+
+// ReadQueued is ReadBatch, which never waits.
+func (r *Reader) ReadQueued(ms []sock.Message) (int, error) { return r.ReadBatch(ms) }
+
+// Drops returns the drop counter.
+func (r *Reader) Drops() (uint32, bool) { return r.Dropped, true }

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package flood is the data plane: it receives VXLAN packets, looks up the
+// members of their VNI and sends each other member one copy that carries the
+// outer source of the VTEP that sent the packet. It owns engines and what they
+// promise; the table it reads belongs to package fdb.
+//
+// What every engine promises is written down in docs/design.md, section "What
+// the data plane promises".
+package flood
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/metrics"
+	"vxsnd/internal/vxlan"
+)
+
+// Table is what flooding needs of the VNI -> VTEP table; *fdb.Table has it.
+// Its methods are called concurrently, a few times per received batch.
+type Table interface {
+	// LookupBatch answers for a batch of packets and refreshes the learned
+	// members that sent them.
+	LookupBatch(now fdb.Time, ls []fdb.Lookup)
+	// Learn takes in members that were learned from data.
+	Learn(now fdb.Time, ls []fdb.Learned) fdb.Result
+}
+
+// An Engine replicates packets. Engines are interchangeable: they keep the
+// same promises and pass the same tests. Listen, Run and Close are called once
+// each and in this order; all other methods may be called concurrently at any
+// time between Listen and Close.
+type Engine interface {
+	// String names the engine, as the option and the logs do.
+	fmt.Stringer
+
+	// Listen opens everything that the engine needs and can fail at. When it
+	// returns, packets queue up.
+	Listen() error
+
+	// Run replicates until ctx is done, then what is still queued, and returns.
+	Run(ctx context.Context) error
+
+	// Close releases what Listen opened. With keep, what lives in the kernel
+	// goes on replicating until its entries expire; an engine that has nothing
+	// there ignores it.
+	Close(keep bool) error
+
+	// Configure replaces the settings from the next batch on.
+	Configure(s Settings)
+
+	// Update takes changes of the table, in their order. An engine that reads
+	// the table for each batch has no use for them.
+	Update(changes []fdb.Change)
+
+	// Inject replicates a packet that came in by another way than the
+	// engine's sockets. It returns ErrFamily if the engine has no socket of
+	// the packet's address family. The engine does not keep the payload.
+	Inject(p Packet) error
+
+	// Activity reports the learned members that were seen sending since the
+	// last call and that the engine has not told the table of by itself.
+	Activity(report func(vni vxlan.VNI, vtep netip.Addr, seen fdb.Time))
+
+	// Divert has each packet of the VNI pass through user space while on is
+	// set, for those who need to see every packet.
+	Divert(vni vxlan.VNI, on bool)
+
+	// Counters returns the figures so far.
+	Counters() metrics.FloodCount
+
+	// Alive returns when the slowest worker last came around its loop: a
+	// worker that is well does so several times per second.
+	Alive() fdb.Time
+}
+
+// ErrFamily says that an engine cannot replicate packets of an address family.
+var ErrFamily = errors.New("no socket of this address family")
+
+// A Packet is a packet to replicate.
+type Packet struct {
+	// Source is the outer source address and port of the VTEP that sent it.
+	Source netip.AddrPort
+	// TTL is the received TTL or hop limit; TOS the received DSCP and ECN.
+	TTL, TOS uint8
+	// Payload is the VXLAN header and the inner frame.
+	Payload []byte
+	// NoLearn keeps the source from being learned from this packet.
+	NoLearn bool
+}
+
+// Oversize says what becomes of a copy that is larger than the outgoing
+// device's MTU.
+type Oversize uint8
+
+const (
+	// Fragment lets the kernel fragment it, as its VXLAN devices do.
+	Fragment Oversize = iota
+	// Discard drops and counts it.
+	Discard
+)
+
+// Settings are what may change while an engine runs.
+type Settings struct {
+	// Oversize says what becomes of copies that do not fit.
+	Oversize Oversize
+	// Checksum asks for a UDP checksum over IPv4, where it may be left out
+	// (RFC 7348, section 5). Over IPv6 it is always there.
+	Checksum bool
+}

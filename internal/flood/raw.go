@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flood
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/metrics"
+	"vxsnd/internal/sock"
+	"vxsnd/internal/vxlan"
+)
+
+const (
+	// sendBuffer is the send buffer of a worker's raw socket, bytes. A
+	// neighbour that does not resolve keeps up to unres_qlen_bytes (212,992 by
+	// default, arp(7)) of it for seconds; this much outlasts some 150 of them.
+	sendBuffer = 32 << 20
+
+	// slowBuffer is the send buffer for members that do not resolve.
+	slowBuffer = 256 << 10
+
+	// reportEvery is the shortest time between two reports of the same thing.
+	reportEvery = time.Minute
+)
+
+// RawConfig is what the engine raw is made of.
+type RawConfig struct {
+	// Listen has the addresses that VTEPs send to.
+	Listen []netip.AddrPort
+	// DestPort is the UDP port of copies to members that name none.
+	DestPort uint16
+	// VRF names the VRF device whose routes copies take, or none.
+	VRF string
+	// Workers is the number of workers per listening address, at least 1.
+	Workers int
+	// CPUs are those that workers are pinned to, in turn; none pins no worker.
+	CPUs []int
+	// Receive is the receive buffer of each socket, bytes.
+	Receive int
+	// Clock tells the time that the table goes by.
+	Clock func() fdb.Time
+	// Unresolved returns the neighbours that do not resolve, nil if there are
+	// none. The set is not modified afterwards.
+	Unresolved func() map[netip.Addr]struct{}
+	Settings   Settings
+	Log        logrus.FieldLogger
+}
+
+// Raw is the engine that works everywhere and that others are measured by: a
+// UDP socket per worker to receive, a raw socket to send, system calls in
+// batches.
+type Raw struct {
+	cfg      RawConfig
+	table    Table
+	settings atomic.Pointer[Settings]
+	loops    *loopDetector
+	workers  []*worker
+	conns    []*sock.Conn    // receiving, parallel to workers
+	closers  []func() error  // of all sockets
+	stats    []metrics.Flood // one per worker, and the last for injected packets
+	stopping atomic.Bool
+
+	inject struct {
+		mu     sync.Mutex // guards the rest
+		v4, v6 *lane
+		lookup [1]fdb.Lookup
+	}
+}
+
+// NewRaw returns the engine, inert.
+func NewRaw(c RawConfig, table Table) *Raw {
+	r := &Raw{cfg: c, table: table, loops: newLoopDetector()}
+	r.settings.Store(&c.Settings)
+	return r
+}
+
+// String returns "raw".
+func (r *Raw) String() string { return "raw" }
+
+// Listen opens the sockets of all workers. Its errors are those of package
+// sock, wrapped: sock.IsInUse and sock.IsPrivilege sort them.
+func (r *Raw) Listen() (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close(false))
+		}
+	}()
+	r.stats = make([]metrics.Flood, len(r.cfg.Listen)*r.cfg.Workers+1)
+	for _, addr := range r.cfg.Listen {
+		if err := r.probe(addr); err != nil {
+			return err
+		}
+		for range r.cfg.Workers {
+			if err := r.addWorker(addr); err != nil {
+				return err
+			}
+		}
+		if err := r.addInjector(addr.Addr()); err != nil {
+			return err
+		}
+	}
+	if len(r.conns) > 0 {
+		if got := r.conns[0].ReceiveBuffer(); got < r.cfg.Receive {
+			r.cfg.Log.WithFields(logrus.Fields{"task": "flood", "wanted": r.cfg.Receive, "got": got}).
+				Warn("receive buffer capped by net.core.rmem_max")
+		}
+	}
+	return nil
+}
+
+// probe binds the address once without SO_REUSEPORT. With it alone a second
+// instance would bind silently and take its share of the flows.
+func (r *Raw) probe(addr netip.AddrPort) error {
+	c, err := sock.ListenData(sock.DataConfig{Addr: addr, VRF: r.cfg.VRF})
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+func (r *Raw) addWorker(addr netip.AddrPort) error {
+	conn, err := sock.ListenData(sock.DataConfig{
+		Addr: addr, VRF: r.cfg.VRF, Receive: r.cfg.Receive, Timeout: tick, Shared: true,
+	})
+	if err != nil {
+		return err
+	}
+	r.closers = append(r.closers, conn.Close)
+	l, err := r.newLane(addr.Addr())
+	if err != nil {
+		return err
+	}
+	w := &worker{
+		lane:       *l,
+		conn:       conn,
+		table:      r.table,
+		loops:      r.loops,
+		clock:      r.cfg.Clock,
+		settings:   func() Settings { return *r.settings.Load() },
+		unresolved: r.cfg.Unresolved,
+		in:         sock.NewInbox(receiveBatch),
+		packets:    make([]Packet, 0, receiveBatch),
+		lookups:    make([]fdb.Lookup, 0, receiveBatch),
+		learned:    make([]fdb.Learned, 0, receiveBatch),
+		stats:      &r.stats[len(r.workers)],
+	}
+	w.alive.Store(int64(r.cfg.Clock()))
+	r.workers = append(r.workers, w)
+	r.conns = append(r.conns, conn)
+	return nil
+}
+
+// addInjector opens the lane for injected packets of a family, once.
+func (r *Raw) addInjector(like netip.Addr) error {
+	p := &r.inject.v4
+	if !like.Is4() {
+		p = &r.inject.v6
+	}
+	if *p != nil {
+		return nil
+	}
+	l, err := r.newLane(like)
+	*p = l
+	return err
+}
+
+func (r *Raw) newLane(like netip.Addr) (*lane, error) {
+	main, err := sock.OpenRaw(like, r.cfg.VRF, sendBuffer)
+	if err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, main.Close)
+	slow, err := sock.OpenRaw(like, r.cfg.VRF, slowBuffer)
+	if err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, slow.Close)
+	frag, err := sock.OpenFragmenter(like, r.cfg.VRF, sendBuffer)
+	if err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, frag.Close)
+	return &lane{
+		v4:   like.Is4(),
+		port: r.cfg.DestPort,
+		main: queue{conn: main, out: sock.NewOutbox(sendBatch, like), full: metrics.DropBlocked, wait: true},
+		slow: queue{conn: slow, out: sock.NewOutbox(sendBatch, like), full: metrics.DropUnresolved},
+		frag: frag,
+	}, nil
+}
+
+// Run replicates until ctx is done and the queues of the sockets are empty.
+func (r *Raw) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	for i, w := range r.workers {
+		wg.Go(func() {
+			// The thread ends with the goroutine, and its affinity with it.
+			runtime.LockOSThread()
+			r.pin(i)
+			w.run(r.stopping.Load)
+		})
+	}
+	r.watch(ctx)
+	r.stopping.Store(true)
+	for _, c := range r.conns {
+		c.Wake()
+	}
+	wg.Wait()
+	return nil
+}
+
+// pin binds the calling thread to the CPU of worker i. A CPU that has gone
+// away costs the worker its place, not the service.
+func (r *Raw) pin(i int) {
+	if len(r.cfg.CPUs) == 0 {
+		return
+	}
+	var set unix.CPUSet
+	set.Set(r.cfg.CPUs[i%r.cfg.Workers%len(r.cfg.CPUs)])
+	if err := unix.SchedSetaffinity(0, &set); err != nil {
+		r.cfg.Log.WithField("task", "flood").WithError(err).Warn("worker not pinned to its cpu")
+	}
+}
+
+// watch reports what workers notice, until ctx is done.
+func (r *Raw) watch(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	var reported uint64
+	var last time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-t.C:
+			n, l := r.loops.report()
+			if n == reported || !last.IsZero() && now.Sub(last) < reportEvery {
+				continue
+			}
+			r.cfg.Log.WithFields(logrus.Fields{
+				"task": "flood", "vni": l.vni, "src": l.src, "ttl": l.then, "ttl_before": l.first, "count": n - reported,
+			}).Warn("packet came back: another service node floods to this one without being its peer")
+			reported, last = n, now
+		}
+	}
+}
+
+// Close releases all sockets. keep is ignored: nothing lives in the kernel.
+func (r *Raw) Close(bool) error {
+	var errs []error
+	for _, c := range r.closers {
+		errs = append(errs, c())
+	}
+	r.closers, r.conns = nil, nil
+	return errors.Join(errs...)
+}
+
+// Configure replaces the settings from the next batch on.
+func (r *Raw) Configure(s Settings) { r.settings.Store(&s) }
+
+// Update does nothing: each batch reads the table.
+func (r *Raw) Update([]fdb.Change) {}
+
+// Activity reports nothing: the table has been told with each batch.
+func (r *Raw) Activity(func(vxlan.VNI, netip.Addr, fdb.Time)) {}
+
+// Divert does nothing: all packets pass through user space.
+func (r *Raw) Divert(vxlan.VNI, bool) {}
+
+// Inject replicates a packet that came in by another way.
+func (r *Raw) Inject(p Packet) error {
+	r.inject.mu.Lock()
+	defer r.inject.mu.Unlock()
+	l := r.inject.v4
+	if !p.Source.Addr().Is4() {
+		l = r.inject.v6
+	}
+	if l == nil {
+		return fmt.Errorf("flood a packet of %s: %w", p.Source, ErrFamily)
+	}
+	d := sock.Datagram{Payload: p.Payload, Source: p.Source, TTL: p.TTL, TOS: p.TOS}
+	l.count.Packets++
+	l.count.Bytes += uint64(len(p.Payload))
+	defer func() {
+		r.stats[len(r.stats)-1].Add(&l.count)
+		l.count = metrics.FloodCount{}
+	}()
+	vni, drop := check(&d)
+	if drop != metrics.DropNone {
+		l.count.Drops[drop]++
+		return nil
+	}
+	now := r.cfg.Clock()
+	q := r.inject.lookup[:]
+	q[0] = fdb.Lookup{VNI: vni, Source: p.Source.Addr()}
+	r.table.LookupBatch(now, q)
+	if drop := dropOfSource(q[0].Refused); drop != metrics.DropNone {
+		l.count.Drops[drop]++
+		return nil
+	}
+	l.begin(*r.settings.Load(), r.cfg.Unresolved())
+	l.replicate(now, &p, &q[0].Snapshot)
+	l.end()
+	if q[0].Learn && !p.NoLearn {
+		l.count.Learned += uint64(r.table.Learn(now, []fdb.Learned{{VNI: vni, Addr: p.Source.Addr()}}).Added)
+	}
+	return nil
+}
+
+// Counters returns the figures of all workers and of injected packets.
+func (r *Raw) Counters() metrics.FloodCount {
+	var c metrics.FloodCount
+	for i := range r.stats {
+		c = c.Plus(r.stats[i].Load())
+	}
+	return c
+}
+
+// Alive returns when the slowest worker last came around its loop.
+func (r *Raw) Alive() fdb.Time {
+	oldest := fdb.Time(math.MaxInt64)
+	for _, w := range r.workers {
+		oldest = min(oldest, fdb.Time(w.alive.Load()))
+	}
+	return oldest
+}
+
+var _ Engine = (*Raw)(nil)

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flood
+
+import (
+	"errors"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/metrics"
+	"vxsnd/internal/sock"
+)
+
+const (
+	// sendBatch is the number of copies per system call: past some dozens
+	// another doubling gains nothing, and the arrays stay in the cache.
+	sendBatch = 256
+
+	// patience is how long one received batch may wait for room in the send
+	// buffer. A device that drains needs far less. What does not drain is a
+	// neighbour that does not resolve, and it must not hold up the others.
+	patience = 20 * time.Millisecond
+)
+
+// sender writes batches; sock.Conn is the real one.
+type sender interface {
+	WriteBatch(ms []sock.Message) (int, error)
+	WaitWritable(d time.Duration) bool
+}
+
+// fragmenter sends single packets that the kernel fragments where needed;
+// sock.Fragmenter is the real one.
+type fragmenter interface {
+	Send(src, dst netip.Addr, ttl, tos uint8, udp, payload []byte) error
+	WaitWritable(d time.Duration) bool
+}
+
+// A lane turns packets into copies and hands them to the kernel. It holds the
+// buffers and sockets of one worker and is not safe for concurrent use.
+type lane struct {
+	v4    bool
+	port  uint16 // destination port, where the member names none
+	main  queue
+	slow  queue // to neighbours that do not resolve, with a send buffer of its own
+	frag  fragmenter
+	count metrics.FloodCount
+
+	hdr      header
+	settings Settings
+	// unresolved is the set of neighbours that do not resolve, nil if there are none.
+	unresolved map[netip.Addr]struct{}
+	left       time.Duration // what remains of the batch's patience
+}
+
+// A queue is a socket with the copies that wait for it.
+type queue struct {
+	conn sender
+	out  *sock.Outbox
+	full metrics.Drop // why a copy ends when the send buffer has no room
+	// wait tells whether to wait for room at all.
+	wait bool
+}
+
+// begin sets what holds for all packets of a batch.
+func (l *lane) begin(s Settings, unresolved map[netip.Addr]struct{}) {
+	l.settings, l.unresolved, l.left = s, unresolved, patience
+}
+
+// replicate queues the copies of p for all live destinations but its sender.
+// The payload must stay until end.
+func (l *lane) replicate(now fdb.Time, p *Packet, snap *fdb.Snapshot) {
+	if p.TTL <= 1 {
+		l.count.Drops[metrics.DropTTL]++
+		return
+	}
+	if l.v4 {
+		l.hdr.make4(p.Source, p.TTL-1, p.TOS, l.port, p.Payload, l.settings.Checksum)
+	} else {
+		l.hdr.make6(p.Source, p.TTL-1, p.TOS, l.port, p.Payload)
+	}
+	src := p.Source.Addr().As16()
+	all := snap.AllLive(now)
+	others := false
+	for i := range snap.Destinations {
+		d := &snap.Destinations[i]
+		if d.As16() == src || !all && !snap.Live(i, now) {
+			continue
+		}
+		others = true
+		if d.Is4() != l.v4 {
+			l.count.Drops[metrics.DropFamily]++
+			continue
+		}
+		q := &l.main
+		if l.unresolved != nil && l.isUnresolved(d) {
+			q = &l.slow
+		}
+		if q.out.Full() {
+			l.flush(q)
+		}
+		l.add(q, d, p.Payload)
+	}
+	if !others {
+		l.count.Drops[metrics.DropNoMember]++
+	}
+}
+
+// add queues the copy for one destination.
+func (l *lane) add(q *queue, d *fdb.Destination, payload []byte) {
+	if l.v4 {
+		dst := d.As4()
+		l.hdr.put4(q.out.Add4(dst, l.hdr.len, payload), dst)
+	} else {
+		dst := d.As16()
+		l.hdr.put6(q.out.Add6(dst, l.hdr.len, payload), dst)
+	}
+}
+
+func (l *lane) isUnresolved(d *fdb.Destination) bool {
+	_, ok := l.unresolved[d.Addr()]
+	return ok
+}
+
+// end hands everything that is queued to the kernel.
+func (l *lane) end() {
+	l.flush(&l.main)
+	l.flush(&l.slow)
+}
+
+// flush writes a queue. The kernel stops at each copy that it refuses: that
+// one is dealt with, and the rest goes on behind it.
+func (l *lane) flush(q *queue) {
+	ms := q.out.Messages()
+	for off := 0; off < len(ms); {
+		n, err := q.conn.WriteBatch(ms[off:])
+		if n > 0 {
+			for i := off; i < off+n; i++ {
+				l.sent(q, i)
+			}
+			off += n
+			continue
+		}
+		switch {
+		case errors.Is(err, sock.ErrFull):
+			if q.wait && l.waitFor(q.conn) {
+				continue
+			}
+			l.count.Drops[q.full]++
+		case errors.Is(err, unix.EMSGSIZE):
+			l.oversize(q, off)
+		default:
+			l.count.Drops[dropOf(err)]++
+		}
+		off++
+	}
+	q.out.Reset()
+}
+
+func (l *lane) sent(q *queue, i int) {
+	l.count.Copies++
+	l.count.CopyBytes += uint64(q.out.PayloadLen(i))
+}
+
+// waitFor waits for room in a send buffer within the batch's patience.
+func (l *lane) waitFor(w interface{ WaitWritable(time.Duration) bool }) bool {
+	if l.left <= 0 {
+		return false
+	}
+	start := time.Now()
+	ok := w.WaitWritable(l.left)
+	l.left -= time.Since(start)
+	return ok
+}
+
+// oversize deals with copy i of a queue, which is larger than the outgoing
+// device's MTU. It is sent at once, so that the flow stays in order.
+func (l *lane) oversize(q *queue, i int) {
+	if l.settings.Oversize == Discard {
+		l.count.Drops[metrics.DropOversize]++
+		return
+	}
+	h := q.out.Header(i)
+	var src, dst netip.Addr
+	var ttl, tos uint8
+	if l.v4 {
+		src, dst = netip.AddrFrom4([4]byte(h[12:])), netip.AddrFrom4([4]byte(h[16:]))
+		ttl, tos = h[8], h[1]
+		h = h[ipv4Len:]
+	} else {
+		src, dst = netip.AddrFrom16([16]byte(h[8:])), netip.AddrFrom16([16]byte(h[24:]))
+		ttl, tos = h[7], h[0]<<4|h[1]>>4
+		h = h[ipv6Len:]
+	}
+	for {
+		err := l.frag.Send(src, dst, ttl, tos, h, q.out.Payload(i))
+		switch {
+		case err == nil:
+			l.count.Fragmented++
+			l.sent(q, i)
+		case errors.Is(err, sock.ErrFull):
+			if q.wait && l.waitFor(l.frag) {
+				continue
+			}
+			l.count.Drops[q.full]++
+		default:
+			l.count.Drops[dropOf(err)]++
+		}
+		return
+	}
+}
+
+// dropOf sorts what the kernel says of a copy. The answers of routes without a
+// way out are those of fib_props in net/ipv4/fib_semantics.c: EINVAL for a
+// blackhole, EHOSTUNREACH for unreachable, EACCES for prohibit.
+func dropOf(err error) metrics.Drop {
+	var e syscall.Errno
+	if !errors.As(err, &e) {
+		return metrics.DropSend
+	}
+	switch e {
+	case unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN, unix.EHOSTDOWN, unix.EINVAL, unix.ENODEV, unix.ENXIO:
+		return metrics.DropUnreachable
+	case unix.EPERM, unix.EACCES:
+		return metrics.DropRefused
+	case unix.EMSGSIZE: // from the fragmenter: larger than any packet
+		return metrics.DropOversize
+	case unix.ENOBUFS, unix.ENOMEM:
+		return metrics.DropBlocked
+	}
+	return metrics.DropSend
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package flood
+
+import (
+	"errors"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/metrics"
+	"vxsnd/internal/sock"
+	"vxsnd/internal/vxlan"
+)
+
+const (
+	// receiveBatch is the number of packets per system call and per read lock
+	// of the table.
+	receiveBatch = 64
+
+	// tick is the longest time that a worker waits for packets, so that it can
+	// show that it lives.
+	tick = 250 * time.Millisecond
+
+	// retry is how long a worker waits after an error of the receiving socket
+	// that it does not know.
+	retry = 100 * time.Millisecond
+
+	// drainBatches bounds what a stopping worker still serves.
+	drainBatches = 4096
+)
+
+// receiver reads batches; sock.Conn is the real one.
+type receiver interface {
+	ReadBatch(ms []sock.Message) (int, error)
+	ReadQueued(ms []sock.Message) (int, error)
+	Drops() (uint32, bool)
+}
+
+// A worker receives on one socket and replicates. Everything but its counters
+// and its pulse belongs to its goroutine.
+type worker struct {
+	lane
+	conn  receiver
+	table Table
+	loops *loopDetector
+	clock func() fdb.Time
+
+	// settings and unresolved are read once per batch.
+	settings   func() Settings
+	unresolved func() map[netip.Addr]struct{}
+
+	in       *sock.Inbox
+	datagram sock.Datagram
+	packets  []Packet     // those of the batch that are to be flooded, parallel to lookups
+	lookups  []fdb.Lookup // what the table says of them
+	learned  []fdb.Learned
+	drops    uint32 // the socket's drop counter when it was last read
+
+	stats *metrics.Flood
+	alive atomic.Int64 // fdb.Time of the last turn of the loop
+}
+
+// run serves until stopping says so and nothing is left in the queue.
+func (w *worker) run(stopping func() bool) {
+	for !stopping() {
+		w.alive.Store(int64(w.clock()))
+		n, err := w.in.Read(w.conn.ReadBatch)
+		switch {
+		case err == nil && n > 0:
+			w.flood(n)
+		case errors.Is(err, sock.ErrTimeout):
+			w.idle()
+		case err != nil:
+			// Such as ENOMEM: the socket is still good.
+			w.idle()
+			time.Sleep(retry)
+		}
+	}
+	for range drainBatches {
+		n, err := w.in.Read(w.conn.ReadQueued)
+		if err != nil || n == 0 {
+			break
+		}
+		w.flood(n)
+	}
+	w.idle()
+}
+
+// idle publishes what the kernel dropped since the last packet.
+func (w *worker) idle() {
+	if d, ok := w.conn.Drops(); ok {
+		w.kernelDrops(d)
+	}
+	w.publish()
+}
+
+func (w *worker) kernelDrops(total uint32) {
+	w.count.Drops[metrics.DropKernel] += uint64(total - w.drops) // modulo 2^32
+	w.drops = total
+}
+
+func (w *worker) publish() {
+	w.stats.Add(&w.count)
+	w.count = metrics.FloodCount{}
+}
+
+// flood replicates the n datagrams in the inbox.
+func (w *worker) flood(n int) {
+	now := w.clock()
+	w.packets, w.lookups = w.packets[:0], w.lookups[:0]
+	for i := range n {
+		w.classify(i)
+	}
+	if d, ok := w.in.Drops(); ok {
+		w.kernelDrops(d)
+	}
+	w.table.LookupBatch(now, w.lookups)
+
+	w.begin(w.settings(), w.unresolved())
+	w.learned = w.learned[:0]
+	for i := range w.packets {
+		p, l := &w.packets[i], &w.lookups[i]
+		if d := dropOfSource(l.Refused); d != metrics.DropNone {
+			w.count.Drops[d]++
+			continue
+		}
+		if w.loops.check(now, l.VNI, p) {
+			w.count.Loops++
+		}
+		if l.Learn {
+			w.learned = append(w.learned, fdb.Learned{VNI: l.VNI, Addr: l.Source})
+		}
+		w.replicate(now, p, &l.Snapshot)
+	}
+	w.end()
+	if len(w.learned) > 0 {
+		w.count.Learned += uint64(w.table.Learn(now, w.learned).Added)
+	}
+	w.publish()
+}
+
+// classify takes in datagram i, or counts why not.
+func (w *worker) classify(i int) {
+	d := &w.datagram
+	w.in.Datagram(i, d)
+	w.count.Packets++
+	w.count.Bytes += uint64(len(d.Payload))
+
+	vni, drop := check(d)
+	if drop != metrics.DropNone {
+		w.count.Drops[drop]++
+		return
+	}
+	w.packets = append(w.packets, Packet{Source: d.Source, TTL: d.TTL, TOS: d.TOS, Payload: d.Payload})
+	w.lookups = append(w.lookups, fdb.Lookup{VNI: vni, Source: d.Source.Addr()})
+}
+
+// check tells the VNI of a datagram that may be flooded, or why it may not.
+func check(d *sock.Datagram) (vxlan.VNI, metrics.Drop) {
+	if d.Truncated {
+		return 0, metrics.DropTruncated
+	}
+	vni, err := vxlan.ParseHeader(d.Payload)
+	switch {
+	case errors.Is(err, vxlan.ErrShort):
+		return 0, metrics.DropShort
+	case err != nil:
+		return 0, metrics.DropNoVNI
+	}
+	switch a := d.Source.Addr(); {
+	case a.IsLoopback():
+		return 0, metrics.DropOwn
+	case !fdb.Usable(a):
+		return 0, metrics.DropSource
+	}
+	return vni, metrics.DropNone
+}
+
+func dropOfSource(e fdb.Exclusion) metrics.Drop {
+	switch e {
+	case fdb.NotExcluded:
+		return metrics.DropNone
+	case fdb.ExcludedOwn:
+		return metrics.DropOwn
+	case fdb.ExcludedService:
+		return metrics.DropService
+	}
+	return metrics.DropDenied
+}
