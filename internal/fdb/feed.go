@@ -2,7 +2,10 @@
 
 package fdb
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // A Kind says what happened to an entry.
 type Kind uint8
@@ -79,3 +82,87 @@ type Feed struct {
 // C returns a channel that holds one value whenever there is something to
 // take. It is never closed.
 func (f *Feed) C() <-chan struct{} { return f.signal }
+
+// Subscribe returns a feed of the changes of these kinds, which holds up to
+// capacity of them. What the table held before is not in it: read it after
+// subscribing.
+func (t *Table) Subscribe(capacity int, kinds Kinds) *Feed {
+	f := &Feed{t: t, kinds: kinds, capacity: capacity, signal: make(chan struct{}, 1)}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.feeds = append(t.feeds, f)
+	return f
+}
+
+// Take appends the changes since the last call to dst. Where lost is true,
+// changes are missing or the set of excluded addresses has changed, and the
+// subscriber has to read the table again; the feed then goes on from a moment
+// before this return.
+func (f *Feed) Take(dst []Change) (_ []Change, lost bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	dst = append(dst, f.changes...)
+	lost, f.lost = f.lost, false
+	f.changes = f.changes[:0]
+	if cap(f.changes) > maxIdle {
+		f.changes = nil
+	}
+	return dst, lost
+}
+
+// maxIdle is how many changes a feed keeps room for while it holds none.
+const maxIdle = 1024
+
+// Close ends the subscription. What it holds can still be taken.
+func (f *Feed) Close() {
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	if i := slices.Index(f.t.feeds, f); i >= 0 {
+		f.t.feeds = slices.Delete(f.t.feeds, i, i+1)
+	}
+}
+
+// emit tells the feeds what happened to entry e, which is still there.
+func (w *writer) emit(k Kind, why Reason, s *segment, e uint32) {
+	for _, f := range w.t.feeds {
+		if f.kinds&(1<<k) != 0 {
+			f.put(Change{Kind: k, Reason: why, Entry: s.show(e, Time(s.entries[e].exp))})
+		}
+	}
+}
+
+func (f *Feed) put(c Change) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case f.lost:
+		return // the subscriber will read the whole table after this
+	case len(f.changes) >= f.capacity:
+		f.loseLocked()
+	default:
+		f.changes = append(f.changes, c)
+	}
+	f.wake()
+}
+
+// lose makes every feed say that its subscriber has to read the table again.
+func (t *Table) lose() {
+	for _, f := range t.feeds {
+		f.mu.Lock()
+		f.loseLocked()
+		f.wake()
+		f.mu.Unlock()
+	}
+}
+
+func (f *Feed) loseLocked() {
+	f.changes = nil
+	f.lost = true
+}
+
+func (f *Feed) wake() {
+	select {
+	case f.signal <- struct{}{}:
+	default:
+	}
+}

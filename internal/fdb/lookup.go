@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fdb
+
+import "sync/atomic"
+
+// LookupBatch answers each of ls, under one read lock and without allocating.
+// A source that is a learned member is refreshed on the way: its expiry is
+// stored atomically, so any number of workers may call this at once. An expired one
+// is not: it has to be learned anew.
+func (t *Table) LookupBatch(now Time, ls []Lookup) {
+	// Counted here and added once: the workers share the counters' cache line.
+	var refused [NumRefusals]uint32
+	t.mu.RLock()
+	exp := now.Add(t.o.LearnHoldtime)
+	for i := range ls {
+		t.lookup(now, exp, &ls[i], &refused)
+	}
+	t.mu.RUnlock()
+	for why, n := range refused {
+		if n > 0 {
+			t.refused[why].Add(uint64(n))
+		}
+	}
+}
+
+func (t *Table) lookup(now, exp Time, l *Lookup, refused *[NumRefusals]uint32) {
+	l.Learn, l.Snapshot = false, Snapshot{}
+	addr := l.Source.As16()
+	if l.Refused = t.excluded[addr]; l.Refused != NotExcluded {
+		return
+	}
+	s := t.vnis[l.VNI]
+	if s != nil {
+		l.Snapshot = s.snapshot()
+	}
+	if t.o.Learning == LearnOff || t.o.Learning == LearnKnown && (s == nil || !s.isKnown(now)) {
+		return
+	}
+	isNew := true
+	if s != nil {
+		if m := t.find(s, &addr); m != none {
+			isNew = false
+			v := s.view(m, now)
+			switch {
+			case v.claimed:
+				return
+			case v.data != none:
+				storeMax(&s.entries[v.data].exp, int64(exp))
+				if d := s.members[m].dest; d != none {
+					storeMax(&s.exps[d], int64(exp))
+				}
+				return
+			case v.static:
+				return
+			}
+		}
+	}
+	switch {
+	case !l.VNI.Valid():
+		refused[RefusedInvalid]++
+	case !Usable(l.Source):
+		refused[RefusedAddress]++
+	default:
+		why, ok := t.roomToLearn(s, isNew)
+		if !ok {
+			refused[why]++
+		}
+		l.Learn = ok
+	}
+}
+
+// A view is what learning wants to know about a member.
+type view struct {
+	data    uint32 // its live Data entry, or none
+	claimed bool   // a registrant holds it under an identifier and speaks for it
+	static  bool   // it has an entry that does not age: nothing to learn
+}
+
+func (s *segment) view(m uint32, now Time) view {
+	v := view{data: none}
+	for n := s.members[m].first; n != none; {
+		e := &s.entries[n]
+		exp := Time(atomic.LoadInt64(&e.exp))
+		if now < exp {
+			if e.source() == Data {
+				v.data = n
+			}
+			v.claimed = v.claimed || e.claims()
+			v.static = v.static || exp == Never
+		}
+		n = e.next
+	}
+	return v
+}
+
+// storeMax stores v unless a larger value stands there.
+func storeMax(p *int64, v int64) {
+	for {
+		old := atomic.LoadInt64(p)
+		if old >= v || atomic.CompareAndSwapInt64(p, old, v) {
+			return
+		}
+	}
+}
