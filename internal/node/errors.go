@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"errors"
+	"fmt"
+
+	"vxsnd/internal/sock"
+)
+
+// What kept a node from opening its sockets. Errors of Listen match one of
+// them, or neither.
+var (
+	// ErrBind says that an address or port is not to be had.
+	ErrBind = errors.New("could not bind")
+	// ErrPrivilege says that a capability is missing.
+	ErrPrivilege = errors.New("lacks privilege")
+)
+
+// startError is why a node could not start, with what to do about it.
+type startError struct {
+	err  error
+	kind error
+	hint string
+}
+
+func (e *startError) Error() string { return e.err.Error() }
+
+func (e *startError) Unwrap() []error { return []error{e.err, e.kind} }
+
+// Hint returns what an operator may do about an error of Listen, or "".
+func Hint(err error) string {
+	var e *startError
+	if errors.As(err, &e) {
+		return e.hint
+	}
+	return ""
+}
+
+// explain sorts an error of opening something.
+func (n *Node) explain(err error) error {
+	switch {
+	case sock.IsInUse(err):
+		return &startError{err, ErrBind, fmt.Sprintf(
+			"another vxsnd or a kernel VXLAN device of this namespace holds the port: see 'ss -ulnp' and 'ip -d link show type vxlan', or choose other ports (vxfld_port %d, vxlan_listen_port %d)",
+			n.cfg.VxfldPort, n.cfg.VXLANListenPort)}
+	case sock.IsPrivilege(err):
+		return &startError{err, ErrPrivilege,
+			"flooding needs CAP_NET_RAW: start as root, or with AmbientCapabilities=CAP_NET_RAW in a unit; -R serves registrations alone without it"}
+	}
+	return &startError{err: err, kind: ErrBind}
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/config"
+	"vxsnd/internal/fdb"
+)
+
+const (
+	// resolveAgain is the time between two looks at the names of peers.
+	resolveAgain = 60 * time.Second
+	// resolveSoon is that time while a name does not resolve.
+	resolveSoon = 10 * time.Second
+	// resolveTimeout bounds one look at one name.
+	resolveTimeout = 5 * time.Second
+)
+
+// A guard keeps the set of addresses that get no copies and may not send: this
+// machine's own, the service address, and other service nodes. It is safe for
+// concurrent use.
+type guard struct {
+	table *fdb.Table
+	log   logrus.FieldLogger
+	// lookup resolves a host name.
+	lookup func(ctx context.Context, host string) ([]netip.Addr, error)
+
+	mu      sync.Mutex // guards what follows, and the order of calls to the table
+	own     []netip.Addr
+	service []netip.Addr // svcnode_ip, src_ip
+	peers   []config.Peer
+	proxies []config.Peer
+	found   map[string][]netip.Addr // what host names resolved to
+	isPeers map[netip.Addr]struct{} // all addresses of peers
+}
+
+func newGuard(c *config.Config, t *fdb.Table, log logrus.FieldLogger) *guard {
+	g := &guard{
+		table: t, log: log,
+		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		},
+		peers:   c.SvcnodePeers,
+		proxies: c.Tiers.ProxyServers,
+		found:   make(map[string][]netip.Addr),
+	}
+	for _, a := range []netip.Addr{c.SvcnodeIP, c.SrcIP} {
+		if !a.IsUnspecified() {
+			g.service = append(g.service, a)
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.excludeLocked()
+	return g
+}
+
+// setOwn takes this machine's addresses.
+func (g *guard) setOwn(own []netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.own = own
+	g.excludeLocked()
+}
+
+// isPeer tells whether a is the address of a configured peer.
+func (g *guard) isPeer(a netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.isPeers[a]
+	return ok
+}
+
+// excludeLocked hands the table the whole set. mu is held over it, so that
+// the last set wins.
+func (g *guard) excludeLocked() {
+	set := make(map[netip.Addr]fdb.Exclusion)
+	g.isPeers = make(map[netip.Addr]struct{})
+	for _, p := range g.peers {
+		for _, a := range g.addrsLocked(p) {
+			g.isPeers[a] = struct{}{}
+			set[a] = fdb.ExcludedService
+		}
+	}
+	for _, p := range g.proxies {
+		for _, a := range g.addrsLocked(p) {
+			set[a] = fdb.ExcludedService
+		}
+	}
+	for _, a := range g.own {
+		set[a] = fdb.ExcludedOwn
+	}
+	for _, a := range g.service {
+		set[a] = fdb.ExcludedService
+	}
+	g.table.Exclude(set)
+}
+
+func (g *guard) addrsLocked(p config.Peer) []netip.Addr {
+	if p.Addr.IsValid() {
+		return []netip.Addr{p.Addr}
+	}
+	return g.found[p.Host]
+}
+
+// resolve looks the host names of peers and proxies up, again and again,
+// until ctx is done. A name that does not resolve is a warning; what it last
+// resolved to stays.
+func (g *guard) resolve(ctx context.Context) error {
+	var names []string
+	for _, p := range slices.Concat(g.peers, g.proxies) {
+		if !p.Addr.IsValid() {
+			names = append(names, p.Host)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	warned := make(map[string]bool)
+	for {
+		wait := resolveAgain
+		for _, host := range names {
+			addrs, err := g.find(ctx, host)
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				wait = resolveSoon
+				if !warned[host] {
+					g.log.WithField("peer", host).WithError(err).Warn("peer name does not resolve, trying again")
+				}
+			} else {
+				g.resolved(host, addrs)
+			}
+			warned[host] = err != nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+func (g *guard) find(ctx context.Context, host string) ([]netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	return g.lookup(ctx, host)
+}
+
+func (g *guard) resolved(host string, addrs []netip.Addr) {
+	for i := range addrs {
+		addrs[i] = addrs[i].Unmap().WithZone("")
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.found[host] = addrs
+	g.excludeLocked()
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package node is the service node: it builds the parts from a Config, opens
+// what they need, runs them and stops them in order. The parts know nothing
+// of each other; what one needs of another is handed to it here.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"vxsnd/internal/config"
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/flood"
+	"vxsnd/internal/logging"
+	"vxsnd/internal/register"
+	"vxsnd/internal/sock"
+	"vxsnd/internal/underlay"
+)
+
+// A Node is one service node. New, Listen, Run and Close are called in this
+// order, each at most once and by one goroutine.
+type Node struct {
+	cfg      config.Config
+	log      logrus.FieldLogger
+	table    *fdb.Table
+	underlay *underlay.Underlay
+	control  []register.Conn
+	register *register.Server
+	engine   flood.Engine // nil where nothing is flooded
+	guard    *guard
+	repeats  logging.Limiter
+}
+
+// New builds a node, inert: it opens nothing and needs no privilege. An error
+// says what of the configuration cannot be built.
+func New(cfg config.Config, log logrus.FieldLogger) (*Node, error) {
+	log = logging.OrDiscard(log)
+	n := &Node{cfg: cfg, log: log, table: fdb.New(tableOptions(&cfg))}
+	n.guard = newGuard(&cfg, n.table, log)
+	if err := n.addMembership(); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// clock reads CLOCK_MONOTONIC, which the kernel's own programs go by too.
+func clock() fdb.Time {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic("node: read CLOCK_MONOTONIC: " + err.Error())
+	}
+	return fdb.Time(ts.Nano())
+}
+
+func tableOptions(c *config.Config) fdb.Options {
+	return fdb.Options{
+		Limits: fdb.Limits{
+			VNIs:        c.Limits.MaxVNIs,
+			Members:     c.Limits.MaxMembers,
+			Entries:     c.Limits.MaxEntries,
+			Learned:     c.Limits.MaxLearned,
+			MaxHoldtime: c.Limits.MaxHoldtime,
+		},
+		Learning:      learning[c.Learning],
+		LearnHoldtime: holdtime(c.Holdtime),
+	}
+}
+
+// The enumerations of the configuration and of the packages that know nothing of it.
+var (
+	learning = map[config.Learning]fdb.Learning{
+		config.LearnOff: fdb.LearnOff, config.LearnKnown: fdb.LearnKnown, config.LearnAny: fdb.LearnAny,
+	}
+	oversize = map[config.Oversize]flood.Oversize{
+		config.OversizeFragment: flood.Fragment, config.OversizeDrop: flood.Discard,
+	}
+)
+
+func holdtime(d time.Duration) time.Duration {
+	if d >= config.HoldtimeStatic {
+		return fdb.Static
+	}
+	return d
+}
+
+func floodSettings(c *config.Config) flood.Settings {
+	return flood.Settings{Oversize: oversize[c.Oversize], Checksum: c.UDPChecksum == config.ChecksumCompute}
+}
+
+func (n *Node) registerSettings() register.Settings {
+	return register.Settings{
+		Holdtime: holdtime(n.cfg.Holdtime), MaxPacketSize: n.cfg.MaxPacketSize, Peer: n.guard.isPeer,
+	}
+}
+
+// addMembership takes in the static members of the configuration.
+func (n *Node) addMembership() error {
+	var us []fdb.Update
+	for _, m := range n.cfg.VTEPMembership {
+		for _, vni := range m.VNIs {
+			us = append(us, fdb.Update{VNI: vni, Addr: m.Addr, Source: fdb.Configuration, Holdtime: fdb.Static})
+		}
+	}
+	r := n.table.Apply(clock(), us)
+	for why, count := range r.Refused {
+		if count > 0 {
+			return fmt.Errorf("vtep_membership: %d members not taken in (%s): raise max_vnis, max_members or max_entries",
+				count, fdb.Refusal(why))
+		}
+	}
+	return nil
+}
+
+// Listen opens all sockets. Errors match ErrBind or ErrPrivilege where they
+// are of that kind, and carry a hint (see Hint). Where it fails, Close
+// releases what was opened.
+func (n *Node) Listen(ctx context.Context) error {
+	var err error
+	if n.underlay, err = underlay.Open(n.cfg.VRF, n.log); err != nil {
+		return n.explain(err)
+	}
+	own, err := n.underlay.Addresses()
+	if err != nil {
+		return n.explain(err)
+	}
+	n.guard.setOwn(own)
+	n.checkAddresses(own)
+
+	// The control socket comes first: it is shared with nobody, so a second
+	// node on this address ends here.
+	for _, addr := range controlAddrs(&n.cfg) {
+		c, err := sock.ListenControl(ctx, addr, n.cfg.VRF)
+		if err != nil {
+			return n.explain(err)
+		}
+		n.control = append(n.control, c)
+	}
+	n.register = register.New(register.Options{
+		Conns: n.control, Table: n.table, Now: clock, Log: n.log, Settings: n.registerSettings(),
+	})
+	if n.cfg.NoFlood || !n.cfg.EnableVXLANListen {
+		return nil
+	}
+	cpus, err := allowedCPUs()
+	if err != nil {
+		return n.explain(err)
+	}
+	workers := n.cfg.Workers
+	if workers == 0 {
+		workers = len(cpus)
+	}
+	n.engine = flood.NewRaw(flood.RawConfig{
+		Listen:     dataAddrs(&n.cfg),
+		DestPort:   n.cfg.VXLANDestPort,
+		VRF:        n.cfg.VRF,
+		Workers:    workers,
+		CPUs:       cpus,
+		Receive:    n.cfg.ReceiveQueue,
+		Clock:      clock,
+		Unresolved: n.underlay.Unresolved,
+		Settings:   floodSettings(&n.cfg),
+		Log:        n.log,
+	}, n.table)
+	if err := n.engine.Listen(); err != nil {
+		n.engine = nil
+		return n.explain(err)
+	}
+	n.log.WithFields(logrus.Fields{"engine": n.engine, "count": workers}).Debug("flood workers set up")
+	return nil
+}
+
+// controlAddrs are the addresses of control messages: svcnode_ip and src_ip,
+// or the wildcard once where either is the wildcard (docs/protocol.md, section 1).
+func controlAddrs(c *config.Config) []netip.AddrPort {
+	ips := []netip.Addr{c.SvcnodeIP, c.SrcIP}
+	if c.SrcIP.IsUnspecified() {
+		ips = []netip.Addr{unspecified(c.SvcnodeIP)}
+	}
+	return addrPorts(ips, c.VxfldPort)
+}
+
+// dataAddrs are the addresses of VXLAN packets: svcnode_ip and, where it is
+// set, src_ip.
+func dataAddrs(c *config.Config) []netip.AddrPort {
+	ips := []netip.Addr{c.SvcnodeIP}
+	if !c.SrcIP.IsUnspecified() {
+		ips = append(ips, c.SrcIP)
+	}
+	return addrPorts(ips, c.VXLANListenPort)
+}
+
+// addrPorts drops what is there twice, and what a wildcard covers.
+func addrPorts(ips []netip.Addr, port uint16) []netip.AddrPort {
+	var out []netip.AddrPort
+	for _, a := range ips {
+		if !a.IsUnspecified() && slices.Contains(ips, unspecified(a)) {
+			continue
+		}
+		if ap := netip.AddrPortFrom(a, port); !slices.Contains(out, ap) {
+			out = append(out, ap)
+		}
+	}
+	return out
+}
+
+// unspecified returns the wildcard of the family of a.
+func unspecified(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+// allowedCPUs returns the CPUs that the process may run on, in order.
+func allowedCPUs() ([]int, error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("read cpu affinity: %w", err)
+	}
+	var cpus []int
+	for cpu := range len(set) * 64 {
+		if set.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	if len(cpus) == 0 {
+		return nil, errors.New("read cpu affinity: no cpu allowed")
+	}
+	return cpus, nil
+}
+
+// checkAddresses warns of addresses that make the node deaf or send to itself.
+func (n *Node) checkAddresses(own []netip.Addr) {
+	if a := n.cfg.SvcnodeIP; !a.IsUnspecified() && !slices.Contains(own, a) {
+		n.log.WithField("local", a).Warn("svcnode_ip is not an address of this machine: nothing arrives there until it is")
+	}
+	if a := n.cfg.SrcIP; !a.IsUnspecified() && !slices.Contains(own, a) {
+		n.log.WithField("local", a).Warn("src_ip is not an address of this machine: nothing arrives there until it is")
+	}
+	for _, m := range n.cfg.VTEPMembership {
+		if n.table.Excluded(m.Addr) != fdb.NotExcluded {
+			n.log.WithFields(logrus.Fields{"vtep": m.Addr, "reason": n.table.Excluded(m.Addr)}).
+				Warn("static member gets no copies: it is an address of this node or of a service node")
+		}
+	}
+}
+
+// Run serves until ctx is done, then ends the parts in order and returns nil.
+// It returns an error if a part fails.
+func (n *Node) Run(ctx context.Context) error {
+	// Flood workers keep a thread each, mostly in system calls. With as many
+	// slots again, the registration goroutines never wait for one of them.
+	runtime.GOMAXPROCS(2 * runtime.NumCPU())
+
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.underlay.Run(gctx, n.guard.setOwn) })
+	g.Go(func() error { return n.guard.resolve(gctx) })
+	g.Go(func() error { return n.sweep(gctx) })
+	n.control = nil // Run closes them
+	g.Go(func() error { return n.register.Run(gctx) })
+	if n.engine != nil {
+		g.Go(func() error { return n.engine.Run(gctx) })
+	}
+	n.logReady()
+	err := g.Wait()
+	n.logStopped()
+	return err
+}
+
+// Close releases all sockets, after Run has returned or Listen has failed.
+func (n *Node) Close() error {
+	var errs []error
+	if n.engine != nil {
+		errs = append(errs, n.engine.Close(false))
+	}
+	for _, c := range n.control {
+		errs = append(errs, c.Close())
+	}
+	if n.underlay != nil {
+		n.underlay.Close()
+	}
+	return errors.Join(errs...)
+}
