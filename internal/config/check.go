@@ -16,10 +16,10 @@ func (l *loader) check(c *Config) {
 	for i := range table {
 		o := &table[i]
 		win := l.winner(o.Name)
-		if win == nil || o.pending == nil || o.Programs&l.program == 0 {
+		if win == nil || o.Programs&l.program == 0 {
 			continue
 		}
-		if text := o.pending(c); text != "" && o.Value(c) != none {
+		if text := o.missing(c); text != "" && o.Value(c) != none {
 			l.warnings = append(l.warnings, win.at(text, ""))
 		}
 	}

@@ -136,13 +136,14 @@ type source struct {
 // A setting is one occurrence of an option that may take effect.
 type setting struct {
 	entry
-	flag string // as written, "" for a file
-	rank int    // the highest wins, of equal ones the last
+	flag  string // as written, "" for a file
+	order int    // place among the flags
+	rank  int    // the highest wins, of equal ones the last
 }
 
 func (s *setting) at(text, hint string) *Problem {
 	if s.flag != "" {
-		return &Problem{Flag: s.flag, Text: text, Hint: hint}
+		return &Problem{Flag: s.flag, Text: text, Hint: hint, order: s.order}
 	}
 	return s.entry.at(text, hint)
 }
@@ -173,8 +174,8 @@ func parse(p Program, srs []source, flags []Flag) (Config, []*Problem, Problems)
 	for _, s := range srs {
 		l.addFile(s)
 	}
-	for _, f := range flags {
-		l.addFlag(f)
+	for i, f := range flags {
+		l.addFlag(i, f)
 	}
 	c := l.resolve()
 	if len(l.problems) == 0 {
@@ -201,7 +202,10 @@ func sortProblems(ps []*Problem, srs []source) {
 		if d := place(a) - place(b); d != 0 {
 			return d
 		}
-		return a.Line - b.Line
+		if d := a.Line - b.Line; d != 0 {
+			return d
+		}
+		return a.order - b.order
 	})
 }
 
@@ -236,14 +240,14 @@ func (l *loader) addFile(s source) {
 	}
 }
 
-func (l *loader) addFlag(f Flag) {
+func (l *loader) addFlag(order int, f Flag) {
 	n, ok := byName[strings.ToLower(f.Option)]
 	if !ok {
-		l.problems = append(l.problems, &Problem{Flag: f.Name, Text: "not a known option"})
+		l.problems = append(l.problems, &Problem{Flag: f.Name, Text: "not a known option", order: order})
 		return
 	}
 	l.settings[n] = append(l.settings[n], setting{
-		entry: entry{key: table[n].Name, value: strings.TrimSpace(f.Value)}, flag: f.Name, rank: rankFlag,
+		entry: entry{key: table[n].Name, value: strings.TrimSpace(f.Value)}, flag: f.Name, order: order, rank: rankFlag,
 	})
 }
 

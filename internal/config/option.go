@@ -21,6 +21,7 @@ type Option struct {
 	Reload    bool    // a reload can change it in a running daemon
 	List      bool    // several values, separated by blanks or commas; a repeated flag adds to them
 	Sums      bool    // repeated lines and flags add up, wherever they stand
+	Later     bool    // some or all of it has no effect in this version
 	Obsolete  bool    // accepted with a warning, without a flag, its value not looked at
 
 	Doc string // what it is, in one line
@@ -31,8 +32,8 @@ type Option struct {
 	def, defVxrd string
 	bind         binding
 
-	// pending says which part of the option does not work yet with the value
-	// that c holds, "" if all of it does.
+	// pending says what does not work yet with the value that c holds, "" if
+	// all does. Where it is nil, Later decides.
 	pending func(c *Config) string
 }
 
@@ -145,8 +146,17 @@ func to[T any](at func(*Config) *T, k kind[T]) binding {
 	}
 }
 
-// later is the pending text of an option that does nothing at all yet.
-func later(*Config) string { return "has no effect in this version" }
+// missing returns what does not work yet with the value that c holds, "" if
+// all does.
+func (o *Option) missing(c *Config) string {
+	switch {
+	case o.pending != nil:
+		return o.pending(c)
+	case o.Later:
+		return "has no effect in this version"
+	}
+	return ""
+}
 
 // part is the pending text of an option of which some works.
 func part(text string) func(*Config) string {

@@ -19,6 +19,8 @@ type Problem struct {
 	Text    string // what is wrong, with the value and what is allowed
 	Hint    string // what to do, "" where Text says it
 	Err     error  // cause where a file cannot be read, for errors.Is
+
+	order int // place among the flags
 }
 
 // Error returns the place and the text in one line, as

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"vxsnd/internal/config"
+)
+
+func helpText(t *testing.T) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := help(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestHelpFitsATerminal(t *testing.T) {
+	for line := range strings.SplitSeq(helpText(t), "\n") {
+		if len(line) > helpWidth || strings.TrimRight(line, " ") != line || strings.Contains(line, hardBlank) {
+			t.Errorf("got line %q, want at most %d bytes and no blank at its end", line, helpWidth)
+		}
+	}
+}
+
+func TestHelpNamesEachFlagWithItsDefault(t *testing.T) {
+	text := strings.Join(strings.Fields(helpText(t)), " ")
+	for _, m := range modes {
+		if want := "-" + m.short + ", --" + m.name; !strings.Contains(text, want) {
+			t.Errorf("not in help: %s", want)
+		}
+	}
+	for _, o := range config.Options() {
+		if o.Obsolete {
+			continue
+		}
+		want := "--" + strings.ReplaceAll(o.Name, "_", "-") + " "
+		if o.Arg != "" {
+			want += o.Arg + " "
+		}
+		i := strings.Index(text, want+o.Doc)
+		if i < 0 {
+			t.Errorf("not in help: %s%s", want, o.Doc)
+			continue
+		}
+		rest := text[i+len(want+o.Doc):]
+		def := o.DefaultFor(config.Vxsnd)
+		if o.DefaultNote != "" {
+			def = o.DefaultNote
+		}
+		if def = " (default " + def + ")"; def != " (default none)" && !strings.HasPrefix(rest, def) {
+			t.Errorf("%s: got %.40q behind its text, want %q", o.Name, rest, def)
+		}
+	}
+}
+
+func TestEachNameOfAnOptionIsAFlag(t *testing.T) {
+	fs := newFlagSet()
+	for _, o := range config.Options() {
+		for _, n := range append([]string{o.Name}, o.Aliases...) {
+			f := fs.Lookup(n)
+			if o.Obsolete {
+				if f != nil && n != "debug" {
+					t.Errorf("%s: got a flag, want none", n)
+				}
+				continue
+			}
+			if f == nil || f != fs.Lookup(strings.ReplaceAll(n, "_", "-")) {
+				t.Errorf("%s: got no flag, or two, want one with underscores and hyphens", n)
+			}
+		}
+		if o.Shorthand != "" && fs.ShorthandLookup(o.Shorthand) == nil {
+			t.Errorf("-%s: got no flag", o.Shorthand)
+		}
+	}
+}

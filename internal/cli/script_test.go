@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/config"
+)
+
+// serviceVar is the environment variable by which a script puts a fake in the
+// node's place; its value says what the fake does.
+const serviceVar = "VXSND_TEST_SERVICE"
+
+// TestMain lets the test binary be the programs, by the name it is called by.
+func TestMain(m *testing.M) {
+	run := func() {
+		if does := os.Getenv(serviceVar); does != "" {
+			newService = func(c config.Config, log logrus.FieldLogger) (service, error) {
+				return newFake(does, c, log)
+			}
+		}
+		os.Exit(Run(os.Args, os.Stdout, os.Stderr))
+	}
+	testscript.Main(m, map[string]func(){
+		"vxsnd": run, "vxrd": run, "vxsndctl": run, "vxrdctl": run, "flooder": run,
+	})
+}
+
+// TestScript runs the programs as a user does.
+func TestScript(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("LC_ALL", "C")
+			return nil
+		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "etcconf" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			_, err := os.Stat(config.DefaultFile)
+			return err == nil, nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"status": cmdStatus,
+			"await":  cmdAwait,
+			"raise":  cmdRaise,
+		},
+	})
+}
+
+// cmdStatus runs a command and compares its exit status: status N COMMAND ….
+func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N command...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	var exit interface{ ExitCode() int }
+	if errors.As(err, &exit) {
+		got = fmt.Sprint(exit.ExitCode())
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != args[0] {
+		ts.Fatalf("got status %s, want %s", got, args[0])
+	}
+}
+
+// cmdAwait waits until a file has a text in it: await FILE TEXT.
+func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await file text")
+	}
+	name := ts.MkAbs(args[0])
+	if !waitFor(func() bool {
+		text, err := os.ReadFile(name)
+		return err == nil && strings.Contains(string(text), args[1])
+	}) {
+		ts.Fatalf("%q does not turn up in %s", args[1], args[0])
+	}
+}
+
+// cmdRaise sends a signal to the background command started last: raise TERM.
+func cmdRaise(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}
+	if neg || len(args) != 1 || signals[args[0]] == nil {
+		ts.Fatalf("usage: raise TERM|INT|HUP")
+	}
+	cmds := ts.BackgroundCmds()
+	ts.Check(cmds[len(cmds)-1].Process.Signal(signals[args[0]]))
+}
+
+// A fake is a service without sockets.
+type fake struct {
+	does string
+	log  logrus.FieldLogger
+}
+
+func newFake(does string, _ config.Config, log logrus.FieldLogger) (service, error) {
+	if does == "refuse" {
+		return nil, errors.New("vtep_membership: 3 members not taken in (entries)")
+	}
+	return &fake{does, log}, nil
+}
+
+func (f *fake) Listen(context.Context) error {
+	switch f.does {
+	case "busy":
+		return fmt.Errorf("listen 0.0.0.0:10001: %w", errBind)
+	case "unprivileged":
+		return fmt.Errorf("open raw socket: %w", errPrivilege)
+	case "broken":
+		return errors.New("read addresses: netlink is gone")
+	}
+	return nil
+}
+
+func (f *fake) Run(ctx context.Context) error {
+	switch f.does {
+	case "fail":
+		return errors.New("receive: socket is gone")
+	case "deaf":
+		f.log.Info("fake is deaf")
+		select {}
+	}
+	f.log.Info("fake runs")
+	<-ctx.Done()
+	f.log.Info("fake stops")
+	if f.does == "stubborn" {
+		f.log.Info("fake goes on")
+		select {}
+	}
+	return nil
+}
+
+func (f *fake) Close() error {
+	if f.does == "unclosable" {
+		return errors.New("close: something is left")
+	}
+	f.log.Info("fake is closed")
+	return nil
+}
