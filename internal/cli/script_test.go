@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
+	"vxsnd/internal/node"
 )
 
 // serviceVar is the environment variable by which a script puts a fake in the
@@ -119,9 +120,9 @@ func newFake(does string, _ config.Config, log logrus.FieldLogger) (service, err
 func (f *fake) Listen(context.Context) error {
 	switch f.does {
 	case "busy":
-		return fmt.Errorf("listen 0.0.0.0:10001: %w", errBind)
+		return fmt.Errorf("listen 0.0.0.0:10001: %w", node.ErrBind)
 	case "unprivileged":
-		return fmt.Errorf("open raw socket: %w", errPrivilege)
+		return fmt.Errorf("open raw socket: %w", node.ErrPrivilege)
 	case "broken":
 		return errors.New("read addresses: netlink is gone")
 	}

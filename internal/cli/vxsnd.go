@@ -13,6 +13,7 @@ import (
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/logging"
+	"vxsnd/internal/node"
 )
 
 // runVxsnd is the service node's daemon.
@@ -105,13 +106,13 @@ func startError(err error, other int) error {
 	if err == nil {
 		return nil
 	}
-	e := &exitError{other, err, nodeHint(err)}
+	e := &exitError{other, err, node.Hint(err)}
 	hint := "run vxsnd with -D to see what led to it"
 	switch {
-	case errors.Is(err, errPrivilege):
+	case errors.Is(err, node.ErrPrivilege):
 		e.status = exitBind
 		hint = "run vxsnd as root or with CAP_NET_RAW; with -R it floods nothing and needs no privilege"
-	case errors.Is(err, errBind):
+	case errors.Is(err, node.ErrBind):
 		e.status = exitBind
 		hint = "compare svcnode_ip, src_ip, vrf and the ports with the addresses, devices and sockets of this machine"
 	case other == exitConfig:
