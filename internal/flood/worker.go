@@ -96,9 +96,14 @@ func (w *worker) idle() {
 	w.publish()
 }
 
+// kernelDrops takes in the socket's drop counter, which counts modulo 2^32. A
+// packet carries its state when the packet was queued, which may be older than
+// what idle has read since.
 func (w *worker) kernelDrops(total uint32) {
-	w.count.Drops[metrics.DropKernel] += uint64(total - w.drops) // modulo 2^32
-	w.drops = total
+	if n := int32(total - w.drops); n > 0 {
+		w.count.Drops[metrics.DropKernel] += uint64(n)
+		w.drops = total
+	}
 }
 
 func (w *worker) publish() {

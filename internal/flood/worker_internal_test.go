@@ -97,6 +97,19 @@ func TestPacketsThatAreNotFlooded(t *testing.T) {
 	}
 }
 
+func TestKernelDropsNeverRunBackwards(t *testing.T) {
+	r := newWorkerRig(t)
+	for _, total := range []uint32{7, 5, 7, 9, 1<<32 - 1, 3} {
+		r.w.kernelDrops(total)
+	}
+	// An old value is no news; the counter of 32 bits may wrap.
+	r.w.drops = 1<<32 - 2
+	r.w.kernelDrops(3)
+	if got, want := r.w.count.Drops[metrics.DropKernel], uint64(9+5); got != want {
+		t.Errorf("got %d, want %d", got, want)
+	}
+}
+
 func TestSenderIsLearnedAndFloodedTo(t *testing.T) {
 	r := newWorkerRig(t)
 	r.packet("10.0.0.1:1", 77, 64)
