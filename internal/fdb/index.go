@@ -47,14 +47,17 @@ func (p *probe) next() uint32 {
 }
 
 // insert adds record n, whose key has hash h and is not in the index. Where the
-// table has to grow, hash is asked for the hash of each other record.
-func (x *index) insert(h uint64, n uint32, hash func(n uint32) uint64) {
+// table has to grow, hash is asked for the hash of each other record, and the
+// number of cells that it had is returned.
+func (x *index) insert(h uint64, n uint32, hash func(n uint32) uint64) (moved int) {
 	// At 13/16 a miss reads about one cache line of cells.
 	if int(n)+1 >= len(x.cells) || (x.used+1)*16 > len(x.cells)*13 {
+		moved = len(x.cells)
 		x.grow(max(int(n)+2, (x.used+1)*16/13+1), hash)
 	}
 	x.place(h, n)
 	x.used++
+	return moved
 }
 
 func (x *index) place(h uint64, n uint32) {

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"vxsnd/internal/vxlan"
@@ -186,41 +187,28 @@ func (s *segment) latest(m uint32) int64 {
 // isKnown tells whether the VNI has a live entry that is not Data.
 func (s *segment) isKnown(now Time) bool { return s.held > s.data && now < s.known }
 
-// publish appends m to the destinations.
-func (s *segment) publish(m uint32) {
-	n := len(s.dests)
-	// The arrays grow by an eighth, not by the half that append takes: their unused
-	// ends would be the largest part of a million entries' overhead.
-	if n == cap(s.dests) {
-		s.dests = extend(s.dests)
-	}
-	if n == cap(s.exps) {
-		s.exps = extend(s.exps)
-	}
-	if n == cap(s.owners) {
-		s.owners = extend(s.owners)
-	}
-	s.members[m].dest = uint32(n)
-	s.dests = append(s.dests, Destination{addr: s.members[m].addr, VNI: s.vni})
-	s.exps = append(s.exps, s.latest(m))
-	s.owners = append(s.owners, m)
-}
-
-// rebuild makes a new list of destinations without those that are gone.
+// rebuild makes a new list of destinations without those that are gone. owners
+// is not shared and stays where it is.
 func (s *segment) rebuild() {
 	n := len(s.dests) - s.gone
-	room := n + n/8 + 1
-	dests, exps, owners := make([]Destination, 0, room), make([]int64, 0, room), make([]uint32, 0, room)
-	for i, m := range s.owners {
+	first := slices.Index(s.owners, none)
+	// Appending to nothing spares clearing what is written over right away.
+	dests := append([]Destination(nil), s.dests[:n+1]...)[:first]
+	exps := append([]int64(nil), s.exps[:n+1]...)[:first]
+	for i := first; i < len(s.owners); i++ {
+		m := s.owners[i]
 		if m == none {
 			continue
 		}
 		s.members[m].dest = uint32(len(dests))
+		s.owners[len(dests)] = m
 		dests = append(dests, s.dests[i])
 		exps = append(exps, s.exps[i])
-		owners = append(owners, m)
 	}
-	s.dests, s.exps, s.owners, s.gone = dests, exps, owners, 0
+	s.dests, s.exps, s.owners, s.gone = dests, exps, s.owners[:n], 0
+	if cap(s.owners) > 2*n+8 {
+		s.owners = slices.Clone(s.owners)
+	}
 }
 
 // reexpire stores the latest expiry of m's entries where snapshots see it.
@@ -273,15 +261,11 @@ func (t *Table) compact(s *segment) {
 }
 
 // claim puts e into the index of identifiers, unless the other carrier's entry
-// for the same member stands there.
-func (t *Table) claim(s *segment, e uint32) {
+// for the same member stands there. It returns what insert does.
+func (t *Table) claim(s *segment, e uint32) (moved int) {
 	v4 := isV4(s.members[s.entries[e].member()].addr)
 	if t.owner(s, s.entries[e].id, v4) == none {
-		s.byID.insert(t.hashID(s.entries[e].id, v4), e, t.entryHash(s))
+		moved = s.byID.insert(t.hashID(s.entries[e].id, v4), e, t.entryHash(s))
 	}
-}
-
-// extend returns a copy of the full slice a with room for an eighth more.
-func extend[T any](a []T) []T {
-	return append(make([]T, 0, len(a)+len(a)/8+4), a...)
+	return moved
 }

@@ -152,7 +152,7 @@ func (w *writer) show(s *segment, m uint32) {
 	case excluded && listed:
 		w.conceal(s, m)
 	case !excluded && !listed:
-		s.publish(m)
+		w.publish(s, m)
 	}
 }
 

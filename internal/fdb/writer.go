@@ -4,6 +4,7 @@ package fdb
 
 import (
 	"math"
+	"unsafe"
 
 	"vxsnd/internal/vxlan"
 )
@@ -13,10 +14,13 @@ const (
 	// write lock is let go of for the readers that wait.
 	sliceCost = 100_000
 
-	costUpdate  = 250 // an entry found and changed, added or removed
+	// The estimates are for records that are in no cache.
+	costUpdate  = 500 // an entry found and changed, added or removed
 	costSegment = 2   // a look at whether a VNI has something due
 	costScan    = 3   // a look at one entry
-	costRebuild = 8   // one destination of a list that is built anew
+	costRebuild = 10  // one destination of a list that is built anew
+	costCell    = 15  // one cell of an index that grows
+	costByte    = 0.4 // one byte of an array that grows, its fresh memory included
 )
 
 // A writer is one holding of the write lock: begin, changes, settle.
@@ -113,14 +117,11 @@ func (w *writer) addMember(s *segment, addr *[16]byte) uint32 {
 	if m != none {
 		s.freeMember = s.members[m].dest
 	} else {
-		if len(s.members) == cap(s.members) {
-			s.members = extend(s.members)
-		}
 		m = uint32(len(s.members))
-		s.members = append(s.members, member{})
+		s.members = push(w, s.members, member{})
 	}
 	s.members[m] = member{addr: *addr, first: none, dest: none}
-	s.byAddr.insert(w.t.hashAddr(addr), m, w.t.memberHash(s))
+	w.cost += costCell * s.byAddr.insert(w.t.hashAddr(addr), m, w.t.memberHash(s))
 	s.live++
 	w.t.members++
 	return m
@@ -134,17 +135,14 @@ func (w *writer) add(s *segment, m uint32, id uint64, src Source, exp Time) {
 	if e != none {
 		s.freeEntry = s.entries[e].next
 	} else {
-		if len(s.entries) == cap(s.entries) {
-			s.entries = extend(s.entries)
-		}
 		e = uint32(len(s.entries))
-		s.entries = append(s.entries, entry{})
+		s.entries = push(w, s.entries, entry{})
 	}
 	fresh := s.members[m].first == none
 	s.entries[e] = entry{id: id, exp: int64(exp), next: s.members[m].first, own: m<<sourceBits | uint32(src)}
 	s.members[m].first = e
 	if s.entries[e].claims() {
-		t.claim(s, e)
+		w.cost += costCell * t.claim(s, e)
 	}
 	if s.held++; s.held == 1 {
 		t.inUse++
@@ -156,7 +154,7 @@ func (w *writer) add(s *segment, m uint32, id uint64, src Source, exp Time) {
 	s.sole += count(s.isSole(m)) - count(sole)
 	if fresh {
 		if _, excluded := t.excluded[s.members[m].addr]; !excluded {
-			s.publish(m)
+			w.publish(s, m)
 		}
 	} else {
 		s.reexpire(m)
@@ -257,7 +255,7 @@ func (w *writer) release(s *segment, e uint32) {
 	s.byID.remove(h, e, t.entryHash(s))
 	for o := s.members[m].first; o != none; o = s.entries[o].next {
 		if s.entries[o].claims() && s.entries[o].id == r.id {
-			s.byID.insert(h, o, t.entryHash(s))
+			w.cost += costCell * s.byID.insert(h, o, t.entryHash(s))
 			return
 		}
 	}
@@ -274,6 +272,15 @@ func (w *writer) removeMember(s *segment, m uint32, sole bool) {
 	s.sole -= count(sole)
 	s.live--
 	t.members--
+}
+
+// publish appends m to the destinations. Readers hold shorter slices of the
+// same arrays, which this does not touch.
+func (w *writer) publish(s *segment, m uint32) {
+	s.members[m].dest = uint32(len(s.dests))
+	s.dests = push(w, s.dests, Destination{addr: s.members[m].addr, VNI: s.vni})
+	s.exps = push(w, s.exps, s.latest(m))
+	s.owners = push(w, s.owners, m)
 }
 
 // conceal takes m off the destinations, which are built anew for it.
@@ -333,6 +340,22 @@ func (s *segment) refit() {
 			s.known = max(s.known, Time(e.exp))
 		}
 	}
+}
+
+// push appends v to a. It lets a grow by an eighth, not by the half or more that
+// append takes: the unused ends would be the largest part of what a million entries
+// cost besides themselves.
+func push[T any](w *writer, a []T, v T) []T {
+	if len(a) == cap(a) {
+		w.cost += costUpdate + int(costByte*float64(uintptr(len(a))*unsafe.Sizeof(v)))
+		a = extend(a)
+	}
+	return append(a, v)
+}
+
+// extend returns a copy of a with room for an eighth more.
+func extend[T any](a []T) []T {
+	return append(make([]T, 0, len(a)+len(a)/8+4), a...)
 }
 
 func count(b bool) int {
