@@ -4,6 +4,8 @@ package cli
 
 import (
 	"bytes"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -75,6 +77,32 @@ func TestEachNameOfAnOptionIsAFlag(t *testing.T) {
 		}
 		if o.Shorthand != "" && fs.ShorthandLookup(o.Shorthand) == nil {
 			t.Errorf("-%s: got no flag", o.Shorthand)
+		}
+	}
+}
+
+func TestManualNamesEachFlag(t *testing.T) {
+	text, err := os.ReadFile("../../docs/vxsnd.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(pattern string) {
+		t.Helper()
+		if !regexp.MustCompile(`(?m)` + pattern).Match(text) {
+			t.Errorf("got no line that matches %s", pattern)
+		}
+	}
+	for _, m := range modes {
+		has(`^\.It Fl ` + m.short + ` , -` + m.name + `( Ar |$)`)
+	}
+	has(`^\.Fl -` + configAlias + `$`)
+	for _, o := range config.Options() {
+		for i, n := range o.FlagNames() {
+			if i == 0 && o.Shorthand != "" {
+				has(`^\.It Fl ` + o.Shorthand + ` , -` + n + `( Ar |$)`)
+			} else {
+				has(`^\.(It )?Fl -` + n + `( |$)`)
+			}
 		}
 	}
 }

@@ -23,11 +23,3 @@ type service interface {
 var newService = func(c config.Config, log logrus.FieldLogger) (service, error) {
 	return node.New(c, log)
 }
-
-// What the errors of a service say by errors.Is, and what may be done about
-// them.
-var (
-	errBind      = node.ErrBind
-	errPrivilege = node.ErrPrivilege
-	nodeHint     = node.Hint
-)
