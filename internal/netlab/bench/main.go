@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Bench measures how fast vxsnd replicates, against the program that one
+// would write first, in one run: network namespaces hold a sender, the node
+// and the receivers; the two programs take turns, so that a noisy machine
+// disturbs both. Believe the ratios.
+//
+//	sender            node                     receivers
+//	10.0.1.1 --veth-- 10.0.1.2 10.0.2.1 --veth-- 10.0.2.2, router to 10.99.0.0/16
+//
+// The sender has one CPU to itself and the node the other; what the receivers
+// do happens on the node's CPU. The sender outruns both programs.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"vxsnd/internal/netlab"
+	"vxsnd/internal/vxlan"
+)
+
+const vni vxlan.VNI = 77
+
+const (
+	senderCPU = 0
+	nodeCPU   = 1
+)
+
+var (
+	vtep   = netip.MustParseAddr("10.0.1.1")
+	node   = netip.MustParseAddr("10.0.1.2")
+	router = netip.MustParseAddr("10.0.2.2")
+)
+
+// member returns the address of member i.
+func member(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 99, byte(i >> 8), byte(i)}) }
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	err := command(args)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return 1
+	}
+	return 0
+}
+
+// command is the benchmark itself, or one of the programs that it starts in
+// namespaces.
+func command(args []string) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "generate":
+			inner, err := strconv.Atoi(args[1])
+			if err != nil {
+				return err
+			}
+			d, err := time.ParseDuration(args[2])
+			if err != nil {
+				return err
+			}
+			return generate(vtep, node, vni, inner, d)
+		case "on":
+			return on(args[1], args[2:])
+		case "obvious":
+			n, err := strconv.Atoi(args[1])
+			if err != nil {
+				return err
+			}
+			fmt.Println("msg=ready")
+			return obvious(n, vni)
+		}
+	}
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	var p plan
+	f.StringVar(&p.vxsnd, "vxsnd", "bin/vxsnd", "the program to measure")
+	f.DurationVar(&p.time, "time", 3*time.Second, "length of one measurement")
+	f.IntVar(&p.rounds, "rounds", 3, "measurements of each program and size, alternated")
+	f.IntVar(&p.inner, "inner", 64, "length of the inner frame in bytes")
+	sizes := f.String("members", "8,64,512", "numbers of members")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	for _, s := range strings.Split(*sizes, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > 65535 {
+			return fmt.Errorf("-members: %q is not a number of members", s)
+		}
+		p.members = append(p.members, n)
+	}
+	if runtime.NumCPU() < 2 {
+		return fmt.Errorf("needs two CPUs: one for the sender, one for the node")
+	}
+	return p.run()
+}
+
+// A plan is what to measure.
+type plan struct {
+	vxsnd   string
+	time    time.Duration
+	rounds  int
+	inner   int
+	members []int
+
+	self   string
+	dir    string
+	sender *netlab.Namespace
+	node   *netlab.Namespace
+	sink   *sink
+}
+
+func (p *plan) run() (err error) {
+	lab := netlab.New()
+	defer func() {
+		if cerr := lab.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	if p.self, err = os.Executable(); err != nil {
+		return err
+	}
+	if p.dir, err = os.MkdirTemp("", "vxsnd-bench-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(p.dir)
+	if err := p.build(lab); err != nil {
+		return err
+	}
+	defer p.sink.Close()
+
+	fmt.Printf("%s, %d CPUs, inner frame %d bytes, %d rounds of %s each, alternated, median shown\n\n",
+		machine(), runtime.NumCPU(), p.inner, p.rounds, p.time)
+	fmt.Printf("%8s  %-10s %12s %8s %14s %10s %10s\n",
+		"members", "program", "copies/s", "ratio", "CPU s/M copies", "user time", "missing")
+	for _, n := range p.members {
+		if err := p.compare(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compare measures both programs with n members and prints two lines.
+func (p *plan) compare(n int) error {
+	var raw, obvious []result
+	for range p.rounds {
+		r, err := p.measure(n, p.startVxsnd)
+		if err != nil {
+			return fmt.Errorf("vxsnd: %w", err)
+		}
+		raw = append(raw, r)
+		if r, err = p.measure(n, p.startObvious); err != nil {
+			return fmt.Errorf("obvious program: %w", err)
+		}
+		obvious = append(obvious, r)
+	}
+	base := median(obvious, result.rate)
+	for _, l := range []struct {
+		name string
+		rs   []result
+	}{{"obvious", obvious}, {"vxsnd", raw}} {
+		rate := median(l.rs, result.rate)
+		fmt.Printf("%8d  %-10s %12.0f %8.2f %14.2f %9.1f%% %10.0f\n", n, l.name, rate, rate/base,
+			median(l.rs, result.cpuPerMillion), 100*median(l.rs, result.userShare), median(l.rs, result.missing))
+	}
+	return nil
+}
+
+// build makes the network.
+func (p *plan) build(lab *netlab.Lab) (err error) {
+	if p.sender, err = lab.Namespace("sender"); err != nil {
+		return err
+	}
+	if p.node, err = lab.Namespace("node"); err != nil {
+		return err
+	}
+	receivers, err := lab.Namespace("receivers")
+	if err != nil {
+		return err
+	}
+	steps := []func() error{
+		func() error { return netlab.Veth(p.sender, "to-node", p.node, "to-sender", 0) },
+		func() error { return netlab.Veth(p.node, "to-members", receivers, "to-node", 0) },
+		func() error { return p.sender.AddAddr("to-node", netip.PrefixFrom(vtep, 24)) },
+		func() error { return p.node.AddAddr("to-sender", netip.PrefixFrom(node, 24)) },
+		func() error { return p.node.AddAddr("to-members", netip.MustParsePrefix("10.0.2.1/24")) },
+		func() error { return receivers.AddAddr("to-node", netip.PrefixFrom(router, 24)) },
+		func() error {
+			return p.node.AddRoute(netlab.Route{To: netip.MustParsePrefix("10.99.0.0/16"), Via: router})
+		},
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	p.sink, err = newSink(receivers, "to-node", vtep, vni)
+	return err
+}
+
+// startVxsnd starts vxsnd with n static members and nothing else but the
+// defaults.
+func (p *plan) startVxsnd(n int) (*netlab.Process, error) {
+	var b strings.Builder
+	b.WriteString("logdest = stdout\n")
+	for i := range n {
+		fmt.Fprintf(&b, "vtep_membership = %s %d\n", member(i), vni)
+	}
+	file := p.dir + "/vxsnd.conf"
+	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+		return nil, err
+	}
+	return p.start(p.node, nodeCPU, p.vxsnd, "-c", file, "-p", p.dir+"/vxsnd.pid")
+}
+
+func (p *plan) startObvious(n int) (*netlab.Process, error) {
+	return p.start(p.node, nodeCPU, p.self, "obvious", strconv.Itoa(n))
+}
+
+// start starts a program in a namespace, on one CPU.
+func (p *plan) start(ns *netlab.Namespace, cpu int, args ...string) (*netlab.Process, error) {
+	return ns.Start(exec.Command(p.self, append([]string{"on", strconv.Itoa(cpu)}, args...)...))
+}
+
+// on becomes another program, bound to one CPU.
+func on(cpu string, args []string) error {
+	n, err := strconv.Atoi(cpu)
+	if err != nil {
+		return err
+	}
+	runtime.LockOSThread()
+	if err := pinTo(n); err != nil {
+		return fmt.Errorf("bind to cpu %d: %w", n, err)
+	}
+	return unix.Exec(args[0], args, os.Environ())
+}
+
+func listenUDP(a netip.AddrPort) (*net.UDPConn, error) {
+	c, err := net.ListenUDP("udp4", udpAddr(a))
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return c, nil
+}
+
+func udpAddr(a netip.AddrPort) *net.UDPAddr { return net.UDPAddrFromAddrPort(a) }
