@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+
+# sudo hides what a user's PATH has; Go's own place is tried too.
+GO       ?= $(shell command -v go 2>/dev/null || ls /usr/local/go/bin/go /usr/lib/go*/bin/go 2>/dev/null | tail -n 1)
+VERSION  ?= $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
+PREFIX   ?= /usr/local
+SYSCONF  ?= /etc
+SBINDIR   = $(DESTDIR)$(PREFIX)/sbin
+MANDIR    = $(DESTDIR)$(PREFIX)/share/man
+FUZZTIME ?= 10s
+LDFLAGS   = -s -w -X vxsnd/internal/cli.version=$(VERSION)
+LINKS     = vxrd vxsndctl vxrdctl
+ROOT      = $(shell [ "$$(id -u)" = 0 ] && echo 1)
+REPORT   := $(shell mktemp -u)
+
+# The tests of whole programs need root for their network namespaces. As root
+# nothing may be skipped.
+export VXSND_NO_SKIP ?= $(ROOT)
+
+.DEFAULT_GOAL := build
+.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+all: build test ## build and test
+
+build: go ## build bin/vxsnd and its links
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/vxsnd ./cmd/vxsnd
+	@for l in $(LINKS); do ln -sf vxsnd bin/$$l; done
+
+demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
+	@[ "$(ROOT)" ] || { echo 'make demo needs root for network namespaces: sudo make demo' >&2; exit 1; }
+	@$(GO) run -buildvcs=false ./internal/netlab/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
+
+test: lint cgo ## everything that must pass (root for the tests in namespaces)
+	@[ "$(ROOT)" ] || echo 'not root: tests in network namespaces are skipped (sudo make test runs them)'
+	@$(GO) tool gotestsum --format pkgname --jsonfile $(REPORT) -- -race -count=1 -timeout 10m ./... ; \
+	status=$$?; \
+	if [ "$(ROOT)" ] && grep -q '"Action":"skip".*"Test":' $(REPORT); then \
+		echo 'skipped tests count as failed' >&2; status=1; fi; \
+	rm -f $(REPORT); exit $$status
+
+race: cgo ## unit tests alone, with the race detector (no root)
+	VXSND_NO_SKIP= $(GO) test -race -count=1 $$($(GO) list ./... | grep -v /internal/e2e)
+
+fuzz: go ## run each fuzz target for FUZZTIME (10s)
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			echo "$$p $$f"; \
+			$(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+bench: build ## measure against the obvious program, in namespaces (root)
+	@[ "$(ROOT)" ] || { echo 'make bench needs root for network namespaces: sudo make bench' >&2; exit 1; }
+	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/bench ./internal/netlab/bench
+	@bin/bench -vxsnd bin/vxsnd
+
+lint: go ## formatting, vet, staticcheck, directions of dependencies
+	@out=$$($(dir $(GO))gofmt -l cmd internal); [ -z "$$out" ] || { echo "gofmt would change: $$out" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) tool depguard ./...
+
+generate: go ## make generated files anew
+	$(GO) generate ./...
+
+install: build ## install under DESTDIR and PREFIX (/usr/local); an existing vxsnd.conf stays
+	install -D -m 0755 bin/vxsnd $(SBINDIR)/vxsnd
+	install -D -m 0644 -t $(MANDIR)/man8 docs/vxsnd.8
+	install -D -m 0644 -t $(MANDIR)/man5 docs/vxsnd.conf.5
+	@[ -e $(DESTDIR)$(SYSCONF)/vxsnd.conf ] || install -D -m 0644 -v etc/vxsnd.conf $(DESTDIR)$(SYSCONF)/vxsnd.conf
+
+clean: ## remove what was built
+	rm -rf bin
+
+go:
+	@[ -x "$(GO)" ] || { echo 'no Go toolchain found: install Go 1.26 or newer, or say make GO=/path/to/go' >&2; exit 1; }
+
+# The race detector needs a C compiler.
+cgo: go
+	@command -v gcc >/dev/null || { [ "$(ROOT)" ] && apt-get install -y gcc libc6-dev; } || \
+		{ echo 'the race detector needs a C compiler: apt-get install gcc libc6-dev' >&2; exit 1; }
