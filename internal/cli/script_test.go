@@ -117,7 +117,7 @@ func newFake(does string, _ config.Config, log logrus.FieldLogger) (service, err
 	return &fake{does, log}, nil
 }
 
-func (f *fake) Listen(context.Context) error {
+func (f *fake) Listen(ctx context.Context) error {
 	switch f.does {
 	case "busy":
 		return fmt.Errorf("listen 0.0.0.0:10001: %w", node.ErrBind)
@@ -125,6 +125,10 @@ func (f *fake) Listen(context.Context) error {
 		return fmt.Errorf("open raw socket: %w", node.ErrPrivilege)
 	case "broken":
 		return errors.New("read addresses: netlink is gone")
+	case "slow":
+		f.log.Info("fake starts")
+		<-ctx.Done()
+		return fmt.Errorf("listen: %w", ctx.Err())
 	}
 	return nil
 }
@@ -133,9 +137,6 @@ func (f *fake) Run(ctx context.Context) error {
 	switch f.does {
 	case "fail":
 		return errors.New("receive: socket is gone")
-	case "deaf":
-		f.log.Info("fake is deaf")
-		select {}
 	}
 	f.log.Info("fake runs")
 	<-ctx.Done()

@@ -3,8 +3,12 @@
 package cli
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"os"
+	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -46,4 +50,39 @@ func TestSignals(t *testing.T) {
 	}
 	raise(syscall.SIGTERM)
 	<-ctx.Done()
+}
+
+func TestLogThatNobodyReadsEndsNothing(t *testing.T) {
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.Command(exe)
+	cmd.Args = []string{"vxsnd", "-D", "-c", os.DevNull}
+	cmd.Env = append(os.Environ(), serviceVar+"=run")
+	cmd.Stdout, cmd.Stderr = w, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	lines := bufio.NewScanner(r)
+	for lines.Scan() && !strings.Contains(lines.Text(), "fake runs") {
+	}
+	r.Close()
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGTERM} {
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("got %v, want status 0; stderr: %s", err, stderr.String())
+	}
+	if want := "vxsnd: warning: log destination takes nothing"; !strings.Contains(stderr.String(), want) {
+		t.Errorf("got %q on stderr, want %q in it", stderr.String(), want)
+	}
 }

@@ -50,7 +50,10 @@ func runVxsnd(args []string, stdout, stderr io.Writer) error {
 	if err != nil && r.Config.LogDest.Kind == config.DestFile {
 		log.WithError(err).Error("vxsnd failed")
 	}
-	return errors.Join(err, closer.Close())
+	if e := closer.Close(); e != nil {
+		fmt.Fprintf(stderr, "vxsnd: warning: %v\n", e)
+	}
+	return err
 }
 
 // serve runs the node until a signal stops it.
@@ -70,10 +73,13 @@ func serve(r config.Result, log logrus.FieldLogger) (err error) {
 			err = startError(e, exitFailed)
 		}
 	}()
-	if err := s.Listen(ctx); err != nil {
-		return startError(err, exitFailed)
+	if err = s.Listen(ctx); err == nil {
+		err = s.Run(ctx)
 	}
-	return startError(s.Run(ctx), exitFailed)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // told to stop while it started
+	}
+	return startError(err, exitFailed)
 }
 
 // problems returns what err says about the configuration, if it is about that.

@@ -2,7 +2,7 @@
 
 // Package logging builds the logger that a program hands to its parts, and
 // holds back messages that repeat. It owns the format of the lines, the meaning
-// of the levels and the opening of the destination.
+// of the levels, and the way to the destination, which never holds up who logs.
 //
 // It keeps no logger of its own, decides nothing about what is worth a line and
 // never ends the process.
@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -32,17 +33,20 @@ type Options struct {
 	Stdout io.Writer // for DestStdout; os.Stdout where nil
 }
 
-// Open returns a logger for the destination and what closes it. Close it after
-// the last line; a logger that is used later writes nothing. Lines to a file
-// are appended; a file that does not exist is made with mode 0640, less the
-// umask. For DestSyslog the lines go to stdout. The error names the file and
-// wraps that of the system.
+// Open returns a logger for the destination and what closes it. No call of the
+// logger waits for the destination: lines are queued, and those that find no
+// room are counted and reported. Close writes what is queued, waiting a second
+// at most; a logger that is used after it writes nothing.
+//
+// Lines to a file are appended; a file that does not exist is made with mode
+// 0640, less the umask. For DestSyslog the lines go to stdout. The error names
+// the file and wraps that of the system.
 func Open(o Options) (*logrus.Logger, io.Closer, error) {
 	out := o.Stdout
 	if out == nil {
 		out = os.Stdout
 	}
-	var file io.Closer = io.NopCloser(nil)
+	var file *os.File
 	if o.Dest.Kind == config.DestFile {
 		f, err := os.OpenFile(o.Dest.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, fileMode)
 		if err != nil {
@@ -50,19 +54,37 @@ func Open(o Options) (*logrus.Logger, io.Closer, error) {
 		}
 		out, file = f, f
 	}
-	log := newLogger(out, Level(o.Level))
-	return log, &closer{log, file}, nil
+	log := newLogger(io.Discard, Level(o.Level))
+	q := newQueue(out, func(count uint64) []byte { return lostLine(log, count) })
+	log.SetOutput(q)
+	return log, &closer{log, q, file}, nil
 }
 
-// closer turns the logger off before its file goes, so that a late line is not
-// an error on standard error, where logrus reports what it cannot write.
+// lostLine makes the line that reports count lost ones.
+func lostLine(log *logrus.Logger, count uint64) []byte {
+	b, err := log.Formatter.Format(&logrus.Entry{
+		Logger: log, Time: time.Now(), Level: logrus.WarnLevel,
+		Message: "log lines lost", Data: logrus.Fields{"count": count},
+	})
+	if err != nil {
+		return nil
+	}
+	return b
+}
+
+// A closer ends a logger from its front to its end, so that no late line finds
+// a part of it closed.
 type closer struct {
-	log  *logrus.Logger
-	file io.Closer
+	log   *logrus.Logger
+	queue *queue
+	file  *os.File // nil for stdout
 }
 
 func (c *closer) Close() error {
 	c.log.SetOutput(io.Discard)
+	if err := c.queue.Close(); err != nil || c.file == nil {
+		return err
+	}
 	return c.file.Close()
 }
 

@@ -26,12 +26,12 @@ func TestLineHasTimeLevelMessageAndFields(t *testing.T) {
 			t.Fatal(err)
 		}
 		log.WithFields(logrus.Fields{"vni": 100, "vtep": "192.0.2.1"}).WithError(errors.New("no route")).Warn("copy not sent")
+		if err := c.Close(); err != nil {
+			t.Errorf("close: got %v, want nil", err)
+		}
 		want := regexp.MustCompile(`^time=\S+T\d\d:\d\d:\d\d\.\d{3}(Z|[+-]\d\d:\d\d)"? level=warning msg="copy not sent" error="no route" vni=100 vtep=192\.0\.2\.1\n$`)
 		if got := strings.Replace(out.String(), `time="`, "time=", 1); !want.MatchString(got) {
 			t.Errorf("got %q, want a match of %s", got, want)
-		}
-		if err := c.Close(); err != nil {
-			t.Errorf("close: got %v, want nil", err)
 		}
 		out.Reset()
 		log.Error("late")
@@ -56,12 +56,15 @@ func TestLevelIsAThreshold(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.level.String(), func(t *testing.T) {
 			var out bytes.Buffer
-			log, _, err := logging.Open(logging.Options{Level: tt.level, Dest: config.LogDest{Kind: config.DestStdout}, Stdout: &out})
+			log, c, err := logging.Open(logging.Options{Level: tt.level, Dest: config.LogDest{Kind: config.DestStdout}, Stdout: &out})
 			if err != nil {
 				t.Fatal(err)
 			}
 			for _, l := range all {
 				log.Log(l, "line")
+			}
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
 			}
 			if got := strings.Count(out.String(), "\n"); got != tt.want {
 				t.Errorf("got %d of %d lines, want %d", got, len(all), tt.want)

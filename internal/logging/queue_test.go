@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package logging_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/sirupsen/logrus"
+	"go.uber.org/goleak"
+
+	"vxsnd/internal/config"
+	"vxsnd/internal/logging"
+)
+
+// A gate is a destination that takes nothing while it is shut.
+type gate struct {
+	entered chan struct{} // gets a value for each Write that begins
+	open    chan struct{}
+	mu      sync.Mutex
+	text    bytes.Buffer
+	fail    int // writes to refuse first
+}
+
+func newGate() *gate {
+	return &gate{entered: make(chan struct{}, 1), open: make(chan struct{})}
+}
+
+func (g *gate) Write(b []byte) (int, error) {
+	select {
+	case g.entered <- struct{}{}:
+	default:
+	}
+	<-g.open
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.fail > 0 {
+		g.fail--
+		return 0, errors.New("no space left on device")
+	}
+	return g.text.Write(b)
+}
+
+func openLog(t *testing.T, w io.Writer) (*logrus.Logger, io.Closer) {
+	t.Helper()
+	log, c, err := logging.Open(logging.Options{Level: config.LevelInfo, Dest: config.LogDest{Kind: config.DestStdout}, Stdout: w})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return log, c
+}
+
+func TestStuckDestinationHoldsNobodyUp(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	const lines = 5000
+	g := newGate()
+	log, c := openLog(t, g)
+	log.Info("first")
+	<-g.entered
+	for range lines {
+		log.Info("line")
+	}
+	close(g.open)
+	if err := c.Close(); err != nil {
+		t.Fatalf("close: got %v, want nil", err)
+	}
+	m := regexp.MustCompile(`level=warning msg="log lines lost" count=(\d+)\n`).FindStringSubmatch(g.text.String())
+	if m == nil {
+		t.Fatalf("got no report of lost lines in %.200s", g.text.String())
+	}
+	lost, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Count(g.text.String(), "msg=line"); got+lost != lines || got == 0 || lost == 0 {
+		t.Errorf("got %d lines and %d lost, want %d together and both of them", got, lost, lines)
+	}
+}
+
+func TestCloseGivesUpOnAStuckDestination(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate()
+		log, c := openLog(t, g)
+		log.Info("line")
+		if err := c.Close(); err == nil {
+			t.Error("got no error, want one for the line that is lost")
+		}
+		close(g.open)
+	})
+}
+
+func TestLinesThatTheDestinationRefusesAreReportedWhenItRecovers(t *testing.T) {
+	g := newGate()
+	g.fail = 2 // the first line, and the report of its loss
+	close(g.open)
+	log, c := openLog(t, g)
+	log.Info("lost")
+	log.Info("kept")
+	if err := c.Close(); err != nil {
+		t.Errorf("close: got %v, want nil", err)
+	}
+	want := regexp.MustCompile(`^\S+ level=info msg=kept\n\S+ level=warning msg="log lines lost" count=1\n$`)
+	if got := g.text.String(); !want.MatchString(got) {
+		t.Errorf("got %q, want a match of %s", got, want)
+	}
+}
+
+func TestCloseTellsOfLinesThatTheDestinationRefused(t *testing.T) {
+	g := newGate()
+	g.fail = 100
+	close(g.open)
+	log, c := openLog(t, g)
+	log.Info("lost")
+	if err := c.Close(); err == nil {
+		t.Error("got no error, want one")
+	}
+}
