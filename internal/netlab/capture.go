@@ -37,43 +37,33 @@ type Capture struct {
 // sends are left out. Close ends it, or that of the lab.
 func (n *Namespace) Capture(dev string) (*Capture, error) {
 	c := &Capture{name: n.Name + " " + dev, fd: -1, buf: make([]byte, maxFrame)}
-	err := n.packetSocket(dev, unix.ETH_P_ALL, func(s int) error {
-		if err := unix.SetsockoptInt(s, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
-			return fmt.Errorf("ignore outgoing: %w", err)
-		}
-		if err := unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer); err != nil {
-			return fmt.Errorf("set receive buffer: %w", err)
-		}
-		c.fd = s
-		return nil
-	})
+	l, err := n.Link(dev)
 	if err != nil {
-		return nil, n.fail(err, "capture on %s", dev)
+		return nil, err
+	}
+	if err := n.Do(func() error { return c.open(l.Index) }); err != nil {
+		return nil, n.fail(errors.Join(err, c.Close()), "capture on %s", dev)
 	}
 	return c, n.lab.own(c.Close)
 }
 
-// packetSocket hands f a packet socket (packet(7)) bound to dev and to an
-// EtherType. It stays open if f returns nil.
-func (n *Namespace) packetSocket(dev string, etherType uint16, f func(fd int) error) error {
-	l, err := n.Link(dev)
+// open opens the packet socket (packet(7)) on the link with the given index.
+func (c *Capture) open(index int) (err error) {
+	// Protocol 0 receives nothing until bind names the link too.
+	c.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return err
+		return fmt.Errorf("packet socket: %w", err)
 	}
-	return n.Do(func() error {
-		// Protocol 0 receives nothing until bind names the link too.
-		s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-		if err != nil {
-			return fmt.Errorf("packet socket: %w", err)
-		}
-		if err = f(s); err == nil {
-			err = unix.Bind(s, &unix.SockaddrLinklayer{Protocol: swap16(etherType), Ifindex: l.Index})
-		}
-		if err != nil {
-			unix.Close(s)
-		}
-		return err
-	})
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+		return fmt.Errorf("ignore outgoing: %w", err)
+	}
+	if err := unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, captureBuffer); err != nil {
+		return fmt.Errorf("set receive buffer: %w", err)
+	}
+	if err := unix.Bind(c.fd, &unix.SockaddrLinklayer{Protocol: swap16(unix.ETH_P_ALL), Ifindex: index}); err != nil {
+		return fmt.Errorf("bind: %w", err)
+	}
+	return nil
 }
 
 // swap16 turns a host's 16 bits into network order on a little-endian host,
@@ -195,19 +185,39 @@ func (c *Capture) Reset() error {
 // Send sends Ethernet frames out of a link, in order. On a VXLAN device the
 // frames are inner frames: the kernel encapsulates them.
 func (n *Namespace) Send(dev string, frames ...[]byte) error {
-	fd := -1
-	err := n.packetSocket(dev, 0, func(s int) error {
-		fd = s
-		return unix.SetNonblock(s, false)
-	})
+	l, err := n.Link(dev)
+	if err != nil {
+		return err
+	}
+	fd, err := n.sender()
 	if err != nil {
 		return n.fail(err, "send on %s", dev)
 	}
-	defer unix.Close(fd)
+	to := &unix.SockaddrLinklayer{Ifindex: l.Index}
 	for _, f := range frames {
-		if _, err := unix.SendmsgN(fd, f, nil, nil, 0); err != nil {
+		if _, err := unix.SendmsgN(fd, f, nil, to, 0); err != nil {
 			return n.fail(err, "send %d bytes on %s", len(f), dev)
 		}
 	}
 	return nil
+}
+
+// sender returns the namespace's packet socket for sending. It is opened once,
+// since closing one waits for the kernel's readers (packet_release).
+func (n *Namespace) sender() (fd int, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.tx > 0 {
+		return n.tx, nil
+	}
+	err = n.Do(func() error {
+		// Protocol 0 receives nothing.
+		s, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("packet socket: %w", err)
+		}
+		n.tx = s
+		return nil
+	})
+	return n.tx, err
 }

@@ -7,15 +7,26 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
-// linkUpTimeout bounds the wait for a new link's carrier, which the kernel may
-// report up to a second late (net/core/link_watch.c).
-const linkUpTimeout = 5 * time.Second
+// settleTimeout bounds the wait for what the kernel does a little after it was
+// asked to: a carrier, for one, may be up to a second late (net/core/link_watch.c).
+const settleTimeout = 5 * time.Second
+
+// settled waits until cond is true.
+func (n *Namespace) settled(what string, cond func() bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	if err := Wait(ctx, what, cond); err != nil {
+		return fmt.Errorf("%s: %w", n.Name, err)
+	}
+	return nil
+}
 
 // fail wraps err with the namespace and what was being done there. It returns
 // nil for nil.
@@ -80,12 +91,10 @@ func Veth(a *Namespace, aDev string, b *Namespace, bDev string, mtu int) error {
 
 // waitUp waits until dev is operational.
 func (n *Namespace) waitUp(dev string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), linkUpTimeout)
-	defer cancel()
-	return n.fail(Wait(ctx, "carrier", func() bool {
+	return n.settled("carrier of "+dev, func() bool {
 		l, err := n.nl.LinkByName(dev)
 		return err == nil && l.Attrs().OperState == netlink.OperUp
-	}), "bring up %s", dev)
+	})
 }
 
 // AddBridge makes a bridge that forwards all multicast (no snooping). MTU 0 is
@@ -231,20 +240,50 @@ func describe(l netlink.Link) Link {
 	return out
 }
 
-// AddAddr adds an address to a link. An IPv6 address turns IPv6 on there, and
-// is usable at once: without duplicate address detection.
+// AddAddr adds an address to a link. An IPv6 address turns IPv6 on there,
+// without duplicate address detection, and is usable when AddAddr returns.
 func (n *Namespace) AddAddr(dev string, p netip.Prefix) error {
 	a := &netlink.Addr{IPNet: ipNet(p)}
 	if p.Addr().Is6() {
-		a.Flags = ifaNoDAD
-		if dev != "lo" {
-			key := strings.Join([]string{"net/ipv6/conf", dev, "disable_ipv6"}, "/")
-			if err := n.SetSysctl(key, "0"); err != nil {
-				return err
-			}
+		a.Flags = unix.IFA_F_NODAD
+		if err := n.enableIPv6(dev); err != nil {
+			return err
 		}
 	}
-	return n.withLink(dev, "add "+p.String()+" to", func(l netlink.Link) error { return n.nl.AddrAdd(l, a) })
+	err := n.withLink(dev, "add "+p.String()+" to", func(l netlink.Link) error { return n.nl.AddrAdd(l, a) })
+	if err != nil || p.Addr().Is4() {
+		return err
+	}
+	// The kernel adds the route that makes the address local a little later.
+	return n.settled("address "+p.String(), func() bool {
+		rs, err := n.nl.RouteGet(p.Addr().AsSlice())
+		return err == nil && len(rs) == 1 && rs[0].Type == unix.RTN_LOCAL
+	})
+}
+
+// enableIPv6 turns IPv6 on, with a link-local address: without one the kernel
+// resolves no neighbour for a packet whose source is not its own (ndisc_send_ns).
+func (n *Namespace) enableIPv6(dev string) error {
+	if dev == "lo" {
+		return nil
+	}
+	const modeEUI64 = "0" // IN6_ADDR_GEN_MODE_EUI64 of linux/if_link.h
+	if err := n.SetSysctl("net/ipv6/conf/"+dev+"/addr_gen_mode", modeEUI64); err != nil {
+		return err
+	}
+	if err := n.SetSysctl("net/ipv6/conf/"+dev+"/disable_ipv6", "0"); err != nil {
+		return err
+	}
+	l, err := n.nl.LinkByName(dev)
+	if err != nil {
+		return n.fail(err, "look up %s", dev)
+	}
+	return n.settled("link-local address of "+dev, func() bool {
+		as, _ := n.nl.AddrList(l, netlink.FAMILY_V6)
+		return slices.ContainsFunc(as, func(a netlink.Addr) bool {
+			return a.IP.IsLinkLocalUnicast() && a.Flags&unix.IFA_F_TENTATIVE == 0
+		})
+	})
 }
 
 // DeleteAddr removes an address from a link.

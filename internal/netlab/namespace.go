@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -26,6 +27,9 @@ type Namespace struct {
 	lab *Lab
 	fd  *os.File
 	nl  *netlink.Handle
+
+	mu sync.Mutex
+	tx int // packet socket for sending; 0 until one is needed. mu guards it.
 }
 
 // currentNamespace opens the network namespace of the calling thread.
@@ -65,6 +69,12 @@ func (l *Lab) Namespace(name string) (*Namespace, error) {
 func (n *Namespace) release() error {
 	if n.nl != nil {
 		n.nl.Close()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.tx > 0 {
+		unix.Close(n.tx)
+		n.tx = 0
 	}
 	if n.fd == nil {
 		return nil

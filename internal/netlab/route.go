@@ -10,9 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ifaNoDAD makes the kernel use an IPv6 address at once (linux/if_addr.h).
-const ifaNoDAD = unix.IFA_F_NODAD
-
 // A RouteKind says what a route does with a packet.
 type RouteKind int
 
