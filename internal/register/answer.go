@@ -24,10 +24,6 @@ const (
 	// maxLookups bounds the VNIs looked at in one turn of an asker, of which
 	// there may be many without members, so that nobody waits long for theirs.
 	maxLookups = 1024
-
-	// listAge is how old a list of all VNIs may be for an answer that begins.
-	// Answers that begin together share one.
-	listAge = time.Second
 )
 
 // ask hands a question to the answering goroutine. It never waits for it.
@@ -54,10 +50,10 @@ type sender struct {
 	*Server
 	members []netip.Addr // reused from VNI to VNI
 
-	// list are all VNIs as they were at listed. Answers in progress share it,
-	// so it is never changed.
+	// list are all VNIs as they were after the question with the number listed
+	// came. Answers in progress share it, so it is never changed.
 	list   []vxlan.VNI
-	listed time.Time
+	listed uint64
 }
 
 // answer sends answers until ctx is done.
@@ -198,11 +194,12 @@ func (a *sender) send(msg []byte, to netip.AddrPort, p *part, rd *round) {
 	c.Bytes.Add(uint64(len(msg)))
 }
 
-// vnis returns a list of all VNIs that is at most listAge old.
-func (a *sender) vnis() []vxlan.VNI {
-	if a.list == nil || time.Since(a.listed) > listAge {
+// vnis returns a list of all VNIs that has those that were there before the
+// question with this number: what came with the question is answered for.
+func (a *sender) vnis(number uint64) []vxlan.VNI {
+	if a.list == nil || a.listed < number {
+		a.listed = a.answers.last()
 		a.list = a.table.VNIs(make([]vxlan.VNI, 0, len(a.list)+16))
-		a.listed = time.Now()
 	}
 	return a.list
 }

@@ -228,6 +228,26 @@ func TestAnswerPacing(t *testing.T) {
 	})
 }
 
+// What comes with a question for the whole table is in its answer, though an
+// answer to somebody else is in progress.
+func TestAnswerHasWhatTheQuestionBrought(t *testing.T) {
+	onBench(t, nil, func(b *bench) {
+		b.table.fill(0, 1000, 90)
+		b.send(vtep1, askAll(t))
+		b.send(vtep2, refresh(t, 3, vxfld.Refresh{Originator: true, Holdtime: 90, Response: 2, VNIs: names(2000, vtep2.Addr())}))
+		b.send(vtep1, refresh(t, 3, vxfld.Refresh{Originator: true, Holdtime: 90, Response: 2, VNIs: names(3000, vtep1.Addr())}))
+		b.pass(time.Minute)
+		got := map[netip.AddrPort]int{}
+		for _, d := range b.conn.sent() {
+			_, r := parse(t, d.b)
+			got[d.peer] += len(r.VNIs)
+		}
+		if got[vtep1] != 1001 || got[vtep2] != 1001 {
+			t.Errorf("got VNIs %v, want 1001 for each", got)
+		}
+	})
+}
+
 // Many small questions of one asker do not get round its pauses.
 func TestPacingAcrossQuestions(t *testing.T) {
 	onBench(t, nil, func(b *bench) {

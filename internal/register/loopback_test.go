@@ -113,7 +113,7 @@ func serve(t *testing.T) (client, *register.Server, *fdb.Table) {
 	s := register.New(register.Options{
 		Conns: []register.Conn{conn}, Table: table,
 		Now:      func() fdb.Time { return fdb.Time(time.Since(start)) },
-		Settings: register.Settings{Holdtime: 90 * time.Second, MaxPacketSize: 1500, Pause: time.Millisecond},
+		Settings: register.Settings{Holdtime: 90 * time.Second, MaxPacketSize: 1500, Pause: 20 * time.Millisecond},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)

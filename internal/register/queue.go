@@ -12,7 +12,8 @@ import (
 )
 
 // Bounds of what waits for an answer. Together they keep the memory for it
-// below some 50 MB, whatever is asked and by however many.
+// below some 50 MB, whatever is asked and by however many, besides the lists of
+// all VNIs: 4 bytes for each VNI and each answer with the whole table.
 const (
 	// maxAskers is how many askers wait at once, and maxKnown how many are
 	// known: one that has its answer stays known until its pause is over.
@@ -48,10 +49,11 @@ type part struct {
 	queue  []vxlan.VNI
 	queued map[vxlan.VNI]struct{}
 
-	// full says that the whole table is asked for. From when started is set,
-	// rest are the VNIs of it that are still to come; they are shared with
-	// other parts.
+	// full says that the whole table is asked for, by the question with this
+	// number. From when started is set, rest are the VNIs of it that are still
+	// to come; they may be shared with other parts.
 	full, started bool
+	number        uint64
 	rest          []vxlan.VNI
 
 	// messages counts what was sent; it belongs to the answering goroutine.
@@ -92,6 +94,7 @@ type answers struct {
 	windows []*asker // those whose window is open, in the order of due
 	active  int      // askers with parts
 	full    int      // parts that answer with the whole table
+	number  uint64   // of the last question for the whole table
 	vnis    int      // VNIs in all queues
 }
 
@@ -141,12 +144,13 @@ func (q *answers) ask(from netip.AddrPort, rt route, resp vxfld.Response, vnis [
 		}
 		k.parts = append(k.parts, p)
 	}
-	if full {
-		if !p.full {
-			p.full = true
-			q.full++
-		}
+	if full && !p.full {
+		q.number++
+		p.full, p.number = true, q.number
+		q.full++
 	} else {
+		// While the whole table is on its way it is not begun again, but what
+		// the question names may have come with it and is answered for.
 		for i := range vnis {
 			if !q.put(p, vnis[i].VNI) {
 				out.vnis++
@@ -249,9 +253,10 @@ func (q *answers) first(k *asker) *part {
 	return k.parts[0]
 }
 
-// pop takes the next VNI out of a part. snapshot returns all VNIs of the
-// table; it is called without the lock.
-func (q *answers) pop(p *part, snapshot func() []vxlan.VNI) (vxlan.VNI, bool) {
+// pop takes the next VNI out of a part. snapshot returns all VNIs of the table
+// as they were not before the question with a number; it is called without
+// the lock.
+func (q *answers) pop(p *part, snapshot func(number uint64) []vxlan.VNI) (vxlan.VNI, bool) {
 	q.mu.Lock()
 	if len(p.queue) > 0 {
 		defer q.mu.Unlock()
@@ -265,7 +270,7 @@ func (q *answers) pop(p *part, snapshot func() []vxlan.VNI) (vxlan.VNI, bool) {
 	p.started = p.full
 	q.mu.Unlock()
 	if start {
-		p.rest = snapshot()
+		p.rest = snapshot(p.number)
 	}
 	if len(p.rest) == 0 {
 		return 0, false
@@ -310,6 +315,13 @@ func (q *answers) abandon(k *asker) {
 	for len(k.parts) > 0 {
 		q.remove(k)
 	}
+}
+
+// last returns the number of the last question for the whole table.
+func (q *answers) last() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.number
 }
 
 // idle tells whether nobody waits for the whole table.

@@ -124,7 +124,7 @@ func TestQuestionAtTheEnd(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			all := func() []vxlan.VNI { return []vxlan.VNI{9} }
+			all := func(uint64) []vxlan.VNI { return []vxlan.VNI{9} }
 			q := newAnswers()
 			q.ask(from(1), route{}, vxfld.ResponseRequested, vnis(1, 1))
 			k, _ := q.next(time.Now())

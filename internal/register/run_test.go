@@ -100,11 +100,13 @@ func TestFloodIsLoggedOnceAMinute(t *testing.T) {
 
 func TestCollisionsAreReported(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
+		b.table.mu.Lock()
 		for i := range 20 {
 			b.table.collisions = append(b.table.collisions, fdb.Collision{
 				VNI: 7, Identifier: uint64(i), First: addr("10.0.0.1"), Second: addr("10.0.0.2"), Count: 3,
 			})
 		}
+		b.table.mu.Unlock()
 		b.pass(time.Minute)
 		lines := b.lines(logrus.WarnLevel)
 		if len(lines) != 17 || lines[0].Data["vtep"] != addr("10.0.0.1") || lines[0].Data["other"] != addr("10.0.0.2") ||
