@@ -143,7 +143,7 @@ type setting struct {
 
 func (s *setting) at(text, hint string) *Problem {
 	if s.flag != "" {
-		return &Problem{Flag: s.flag, Text: text, Hint: hint, order: s.order}
+		return &Problem{Flag: s.flag, Text: shorten(text, maxText), Hint: hint, order: s.order}
 	}
 	return s.entry.at(text, hint)
 }

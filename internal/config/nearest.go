@@ -5,9 +5,12 @@ package config
 import "strings"
 
 // Nearest returns that one of the names which is most like s, "" if none is
-// like it at all. Case, hyphens and underscores make no difference. Of several
+// like it at all, or s is too long for a name. Case, hyphens and underscores make no difference. Of several
 // the first wins.
 func Nearest(s string, names []string) string {
+	if len(s) > maxWord {
+		return ""
+	}
 	s = fold(s)
 	best, bestDistance := "", max(2, len(s)/2)+1
 	for _, n := range names {

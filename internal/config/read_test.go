@@ -4,6 +4,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -151,6 +152,16 @@ func TestControlCharactersAreRefusedAndNeverPrinted(t *testing.T) {
 		_, err := parse(text)
 		if err == nil || strings.Contains(err.Error(), "\x1b") || !utf8.ValidString(err.Error()) {
 			t.Errorf("%q: got %q, want an error without the character", text, err)
+		}
+	}
+}
+
+func TestMessagesStayShort(t *testing.T) {
+	long := strings.Repeat("é", 1<<16)
+	for _, text := range []string{long, long + " = 1", "[" + long + "]", "[" + long, "holdtime = " + long, "src_ip = 1\n " + long, "svcnode_peers = " + long} {
+		_, err := parse(text)
+		if err == nil || len(err.Error()) > 700 || !utf8.ValidString(err.Error()) {
+			t.Errorf("%.20q: got an error of %d bytes, want 700 at most, and text", text, len(fmt.Sprint(err)))
 		}
 	}
 }

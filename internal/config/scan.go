@@ -27,7 +27,7 @@ type entry struct {
 
 // at makes a Problem of the place where e stands.
 func (e *entry) at(text, hint string) *Problem {
-	return &Problem{File: e.file, Line: e.line, Section: e.section, Key: e.key, Text: text, Hint: hint}
+	return &Problem{File: e.file, Line: e.line, Section: e.section, Key: shorten(e.key, maxWord), Text: shorten(text, maxText), Hint: hint}
 }
 
 // scan reads the text of a file into entries. It finds the lines and what is
@@ -38,8 +38,9 @@ func scan(file string, text []byte) ([]entry, Problems) {
 		es       []entry
 		ps       Problems
 		section  string
-		unknown  bool // in a section that nobody knows: its lines are passed over
-		last     = -1 // entry that a continuation line belongs to
+		unknown  bool                     // in a section that nobody knows: its lines are passed over
+		last     = -1                     // entry that a continuation line belongs to
+		more     = make(map[int][]string) // continuation lines, by place in es
 		lineNo   int
 		complain = func(text, hint string) {
 			ps = append(ps, &Problem{File: file, Line: lineNo, Section: section, Text: text, Hint: hint})
@@ -65,10 +66,12 @@ func scan(file string, text []byte) ([]entry, Problems) {
 			}
 			v, err := readValue(line)
 			if err != nil {
-				ps = append(ps, &Problem{File: file, Line: lineNo, Section: section, Key: es[last].key, Text: err.Error()})
+				p := es[last].at(err.Error(), "")
+				p.Line = lineNo
+				ps = append(ps, p)
 				continue
 			}
-			es[last].value = strings.TrimSpace(es[last].value + " " + v)
+			more[last] = append(more[last], v)
 		case line[0] == '[':
 			last = -1
 			name, problem := sectionName(line)
@@ -111,6 +114,9 @@ func scan(file string, text []byte) ([]entry, Problems) {
 			last = len(es)
 			es = append(es, e)
 		}
+	}
+	for i, vs := range more {
+		es[i].value = strings.TrimSpace(es[i].value + " " + strings.Join(vs, " "))
 	}
 	return es, ps
 }
@@ -190,11 +196,23 @@ func unprintable(s string) string {
 	return ""
 }
 
-// quote shortens and quotes a line for a message.
-func quote(s string) string {
-	const limit = 60
-	if rs := []rune(s); len(rs) > limit {
-		s = string(rs[:limit]) + "…"
+// The longest parts of a message, in bytes. Beyond them is no honest mistake.
+const (
+	maxWord = 64
+	maxText = 512
+)
+
+// shorten cuts s at the end of a character so that at most limit bytes are
+// left.
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
 	}
-	return strconv.Quote(s)
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit] + "…"
 }
+
+// quote shortens and quotes a word or line for a message.
+func quote(s string) string { return strconv.Quote(shorten(s, maxWord)) }
