@@ -18,7 +18,7 @@ REPORT   := $(shell mktemp -u)
 export VXSND_NO_SKIP ?= $(ROOT)
 
 .DEFAULT_GOAL := build
-.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo
+.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo vrf
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,7 +34,7 @@ demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
 	@[ "$(ROOT)" ] || { echo 'make demo needs root for network namespaces: sudo make demo' >&2; exit 1; }
 	@$(GO) run -buildvcs=false ./internal/netlab/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
 
-test: lint cgo ## everything that must pass (root for the tests in namespaces)
+test: lint cgo vrf ## everything that must pass (root for the tests in namespaces)
 	@[ "$(ROOT)" ] || echo 'not root: tests in network namespaces are skipped (sudo make test runs them)'
 	@$(GO) tool gotestsum --format pkgname --jsonfile $(REPORT) -- -race -count=1 -timeout 10m ./... ; \
 	status=$$?; \
@@ -83,3 +83,8 @@ go:
 cgo: go
 	@command -v gcc >/dev/null || { [ "$(ROOT)" ] && apt-get install -y gcc libc6-dev; } || \
 		{ echo 'the race detector needs a C compiler: apt-get install gcc libc6-dev' >&2; exit 1; }
+
+# A kernel without VRF devices runs their test in a kernel that has them.
+vrf:
+	@if [ "$(ROOT)" ] && zcat /proc/config.gz 2>/dev/null | grep -q '^# CONFIG_NET_VRF is not set' && \
+		[ ! -x /usr/bin/linux.uml ]; then apt-get install -y user-mode-linux; fi
