@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+// Members that cannot be reached cost the others nothing.
+//
+//	node 192.0.2.254
+//	      │
+//	── switch ────────────
+//	  │       │       │
+//	  1       2       3      192.0.2.N, and members that are not there
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"vxsnd/internal/netlab"
+	"vxsnd/internal/vxlan"
+)
+
+// absent returns configuration that makes addresses members of a VNI.
+func absent(vni vxlan.VNI, addrs ...string) string {
+	var b strings.Builder
+	for _, a := range addrs {
+		fmt.Fprintf(&b, "vtep_membership = %s %s\n", a, vni)
+	}
+	return b.String()
+}
+
+func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 30
+	tests := []struct {
+		name   string
+		member []string // that is not there
+		route  *netlab.Route
+		reason string
+	}{
+		{name: "no route", member: []string{"203.0.113.1"}, reason: "unreachable"},
+		{name: "blackhole route", member: []string{"203.0.113.1"}, reason: "unreachable",
+			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Blackhole}},
+		{name: "unreachable route", member: []string{"203.0.113.1"}, reason: "unreachable",
+			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Unreachable}},
+		{name: "prohibit route", member: []string{"203.0.113.1"}, reason: "refused",
+			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Prohibit}},
+		{name: "broadcast address of the link", member: []string{"192.0.2.255"}, reason: "refused"},
+		{name: "first, middle and last of the list", reason: "unreachable",
+			// Lists are sorted by address, or in the order of configuration: these
+			// are before and behind the others either way.
+			member: []string{"10.1.1.1", "203.0.113.1"}},
+		{name: "several in a row", reason: "unreachable",
+			member: []string{"203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 0)
+			vs := l.vteps(3)
+			n := l.idle()
+			if tt.route != nil {
+				check(t, n.AddRoute(*tt.route))
+			}
+			half := len(tt.member) / 2
+			n.start("workers = 1", "learning = off", markerConfig(vs...), absent(vni, tt.member[:half]...),
+				memberConfig([]vxlan.VNI{vni}, vs...), absent(vni, tt.member[half:]...))
+			const packets = 20
+			var want []sent
+			for i := range packets {
+				in := frame(netlab.Broadcast, i, 64)
+				vs[0].flood(n, vni, in)
+				want = append(want, sent{src: vs[0].packet(n, vni, in).Src, ttl: 64, vni: vni, inner: in})
+			}
+			large := frame(netlab.Broadcast, packets, 4000)
+			vs[0].floodLarge(n, vni, large)
+			want = append(want, sent{src: vs[0].packet(n, vni, large).Src, ttl: 64, vni: vni, inner: large})
+			vs[0].flush(n, vs...)
+			wantCopies(t, vs[1], want...)
+			wantCopies(t, vs[2], want...)
+			n.stop().wantDrops(tt.reason, (packets+1)*len(tt.member))
+		})
+	}
+}
+
+// Members whose link-layer address nobody answers for. The kernel queues some
+// packets per neighbour and charges them to the sender's buffer: with many of
+// them under load the buffer must not run dry for those who live.
+func TestDeadNeighbours(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 31
+	tests := []struct {
+		name          string
+		dead, packets int
+	}{
+		{name: "one", dead: 1, packets: 400},
+		{name: "many", dead: 100, packets: 1000},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 0)
+			vs := l.vteps(3)
+			var dead []string
+			for i := range tt.dead {
+				dead = append(dead, fmt.Sprintf("192.0.2.%d", 100+i))
+			}
+			half := len(dead) / 2
+			n := l.node("learning = off", markerConfig(vs...), absent(vni, dead[:half]...),
+				memberConfig([]vxlan.VNI{vni}, vs...), absent(vni, dead[half:]...))
+			var want []sent
+			for i := range tt.packets {
+				in := frame(netlab.Broadcast, i, 1400)
+				vs[0].flood(n, vni, in)
+				want = append(want, sent{src: vs[0].packet(n, vni, in).Src, ttl: 64, vni: vni, inner: in})
+				if i%50 == 49 {
+					vs[0].flush(n, vs...)
+				}
+			}
+			vs[0].flush(n, vs...)
+			wantCopies(t, vs[1], want...)
+			wantCopies(t, vs[2], want...)
+		})
+	}
+}
+
+// A member that loses its link gets nothing, and gets copies again when it is
+// back; the others see no difference.
+func TestMemberComesBack(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 32
+	l := newLab(t, 0)
+	vs := l.vteps(3)
+	n := l.node("learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
+	wantMember(t, n, vs[0], vs[1], vni, true)
+	check(t, l.SetDown(vs[1].port))
+	for range 5 {
+		wantMember(t, n, vs[0], vs[2], vni, true)
+	}
+	check(t, l.SetUp(vs[1].port))
+	// The bridge forwards to it again soon after.
+	check(t, netlab.Wait(within(t), "a copy at the member that is back", func() bool {
+		vs[0].flood(n, vni, frame(netlab.Broadcast, 0, 64))
+		return len(vs[1].got()) > 0
+	}))
+}
+
+// The link to some members is gone altogether; those on the other link live on.
+func TestLinkDown(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 33
+	l := newLab(t, 0)
+	vs := l.vteps(2)
+	n := l.idle()
+	far := l.cable("far", "198.51.100.1/24", n.machine, "eth1", "198.51.100.254/24", 0)
+	n.start("workers = 1", "learning = off", markerConfig(append(vs, far)...), memberConfig([]vxlan.VNI{vni}, append(vs, far)...))
+	wantMember(t, n, vs[0], far, vni, true)
+	check(t, n.SetDown("eth1"))
+	wantMember(t, n, vs[0], vs[1], vni, true)
+	check(t, n.SetUp("eth1"))
+	check(t, netlab.Wait(within(t), "a copy over the link that is back", func() bool {
+		vs[0].flood(n, vni, frame(netlab.Broadcast, 0, 64))
+		return len(far.got()) > 1
+	}))
+}

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"vxsnd/internal/netlab"
+)
+
+// A node is a machine that vxsnd runs on.
+type node struct {
+	*machine
+	proc *netlab.Process
+}
+
+// node adds the machine 192.0.2.254 and starts vxsnd there with one worker, so
+// that what one VTEP sends is handled in order, and the given configuration.
+func (l *lab) node(config ...string) *node {
+	l.t.Helper()
+	n := l.idle()
+	n.start(append([]string{"workers = 1"}, config...)...)
+	return n
+}
+
+// idle adds the machine of node and starts nothing there.
+func (l *lab) idle() *node {
+	l.t.Helper()
+	return &node{machine: l.machine("node", nodeAddr+"/24")}
+}
+
+// start runs vxsnd with the given configuration and waits until it is ready.
+// When the test ends it must still run, and stop with status 0.
+func (n *node) start(config ...string) {
+	n.lab.t.Helper()
+	n.proc = n.launch(exec.Command(program(n.lab.t)), config...)
+	n.ready()
+	proc := n.proc
+	n.lab.t.Cleanup(func() {
+		if n.lab.t.Failed() {
+			n.lab.t.Logf("output of %s:\n%s", n.Name, tail(proc.Output()))
+		}
+	})
+	n.lab.t.Cleanup(func() {
+		select {
+		case <-proc.Done():
+			return // a test that stops it looks at the status itself
+		default:
+		}
+		// The test's own context has ended by now.
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if status, err := proc.Stop(ctx); status != 0 || err != nil {
+			n.lab.t.Errorf("stop: got status %d, error %v, want 0", status, err)
+		}
+	})
+}
+
+// launch starts cmd as vxsnd with the given configuration and what every test
+// wants on its command line.
+func (n *node) launch(cmd *exec.Cmd, config ...string) *netlab.Process {
+	n.lab.t.Helper()
+	// The directory of a test is its owner's; the program may be another's.
+	dir := must(os.MkdirTemp(binaryDir, "conf-"))(n.lab.t)
+	check(n.lab.t, os.Chmod(dir, 0o755))
+	file := filepath.Join(dir, "vxsnd.conf")
+	check(n.lab.t, os.WriteFile(file, []byte(strings.Join(config, "\n")+"\n"), 0o644))
+	cmd.Args = append(cmd.Args, "-c", file, "-l", "stdout", "-L", "debug")
+	return must(n.Start(cmd))(n.lab.t)
+}
+
+// ready waits until vxsnd says that its sockets are bound.
+func (n *node) ready() {
+	n.lab.t.Helper()
+	must(n.proc.WaitLine(within(n.lab.t), says("ready")))(n.lab.t)
+}
+
+// says matches log lines with the given message.
+func says(msg string) func(string) bool {
+	return func(line string) bool { return fields(line)["msg"] == msg }
+}
+
+// stop ends vxsnd with SIGTERM, fails the test unless its status is 0, and
+// returns what it counted.
+func (n *node) stop() counters {
+	n.lab.t.Helper()
+	status := must(n.proc.Stop(within(n.lab.t)))(n.lab.t)
+	if status != 0 {
+		n.lab.t.Fatalf("got status %d, want 0; output:\n%s", status, tail(n.proc.Output()))
+	}
+	for line := range strings.Lines(n.proc.Output()) {
+		if f := fields(line); f["msg"] == "stopped" {
+			return counters{t: n.lab.t, fields: f}
+		}
+	}
+	n.lab.t.Fatalf("got no line 'stopped'; output:\n%s", tail(n.proc.Output()))
+	return counters{}
+}
+
+// counters are the figures that vxsnd logs when it stops.
+type counters struct {
+	t      *testing.T
+	fields map[string]string
+}
+
+// get returns a figure; one that is not named is 0.
+func (c counters) get(name string) int {
+	c.t.Helper()
+	s, ok := c.fields[name]
+	if !ok {
+		return 0
+	}
+	return must(strconv.Atoi(s))(c.t)
+}
+
+// drops returns how often the given reason for a drop was counted.
+func (c counters) drops(reason string) int {
+	c.t.Helper()
+	for _, kv := range strings.Fields(c.fields["drops"]) {
+		if k, v, ok := strings.Cut(kv, "="); ok && k == reason {
+			return must(strconv.Atoi(v))(c.t)
+		}
+	}
+	return 0
+}
+
+// wantDrops fails the test unless a reason was counted that often.
+func (c counters) wantDrops(reason string, want int) {
+	c.t.Helper()
+	if got := c.drops(reason); got != want {
+		c.t.Errorf("got %d drops %q, want %d (all: %q)", got, reason, want, c.fields["drops"])
+	}
+}
+
+// fields splits a log line of the form key=value key="quoted value".
+func fields(line string) map[string]string {
+	out := make(map[string]string)
+	for line = strings.TrimSpace(line); line != ""; line = strings.TrimLeft(line, " ") {
+		k, rest, ok := strings.Cut(line, "=")
+		if !ok {
+			break
+		}
+		quoted, err := strconv.QuotedPrefix(rest)
+		if err == nil {
+			out[k], _ = strconv.Unquote(quoted)
+			line = rest[len(quoted):]
+			continue
+		}
+		out[k], line, _ = strings.Cut(rest, " ")
+	}
+	return out
+}
+
+// containsWord tells whether a line has the word, not as a part of a longer
+// number or address.
+func containsWord(line, word string) bool {
+	return slices.Contains(strings.FieldsFunc(line, func(r rune) bool {
+		return r == ' ' || r == '=' || r == '"' || r == ','
+	}), word)
+}
+
+// tail cuts long output to its last part.
+func tail(s string) string {
+	const limit = 8000
+	if len(s) <= limit {
+		return s
+	}
+	return fmt.Sprintf("(%d bytes left out)…%s", len(s)-limit, s[len(s)-limit:])
+}

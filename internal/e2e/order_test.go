@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+// Order: packets of a flow arrive in the order in which they were sent.
+//
+//	node 192.0.2.254
+//	      │
+//	── switch ──────────────
+//	  │     │          │
+//	  1     2   …      8       192.0.2.N
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"vxsnd/internal/netlab"
+	"vxsnd/internal/vxlan"
+)
+
+// Numbered packets of mixed sizes, some of which leave in fragments and so by
+// another way than the rest.
+func TestOrderWithinAFlow(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 9
+	const packets, burst = 4000, 100
+	l := newLab(t, 0)
+	vs := l.vteps(4)
+	n := l.idle()
+	far := l.cable("far", "198.51.100.1/24", n.machine, "eth1", "198.51.100.254/24", 1000)
+	n.start("workers = 1", markerConfig(append(vs, far)...), memberConfig([]vxlan.VNI{vni}, append(vs, far)...))
+	rnd := rand.New(rand.NewPCG(1, 2))
+	sizes := []int{60, 128, 576, 940, 1000, 1200, 1464}
+	for i := 0; i < packets; i += burst {
+		var fs [][]byte
+		for j := range burst {
+			fs = append(fs, frame(netlab.Broadcast, i+j, sizes[rnd.IntN(len(sizes))]))
+		}
+		vs[0].flood(n, vni, fs...)
+		// Not more under way than buffers hold: loss is not what this is about.
+		vs[0].flush(n, vs...)
+	}
+	for _, to := range append(without(vs, vs[0]), far) {
+		got := to.await(packets)
+		if len(got) != packets {
+			t.Errorf("%s: got %d packets, want %d", to.Name, len(got), packets)
+		}
+		for i, g := range got {
+			if number(g.inner) != i {
+				t.Fatalf("%s: got packet %d at position %d", to.Name, number(g.inner), i)
+			}
+		}
+	}
+}
+
+// Several workers share the flows; each flow stays in order and is complete.
+func TestOrderWithSeveralWorkers(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 9
+	const flows, each = 64, 50
+	l := newLab(t, 0)
+	vs := l.vteps(3)
+	n := l.idle()
+	n.start("workers = 2", memberConfig([]vxlan.VNI{vni}, vs...))
+	for i := range each {
+		var ds []netlab.Datagram
+		for f := range flows {
+			d := vs[0].packet(n, vni, frame(netlab.Broadcast, i, 64))
+			d.Src = netip.AddrPortFrom(vs[0].addr, uint16(40000+f))
+			ds = append(ds, d)
+		}
+		vs[0].send(n, ds...)
+		for _, to := range vs[1:] {
+			to.await((i + 1) * flows)
+		}
+	}
+	for _, to := range vs[1:] {
+		next := make(map[uint16]int)
+		for _, g := range to.got() {
+			if got, want := number(g.inner), next[g.SrcPort]; got != want {
+				t.Fatalf("%s: flow %d: got packet %d, want %d", to.Name, g.SrcPort, got, want)
+			}
+			next[g.SrcPort]++
+		}
+		for f := range flows {
+			if got := next[uint16(40000+f)]; got != each {
+				t.Errorf("%s: flow %d: got %d packets, want %d", to.Name, 40000+f, got, each)
+			}
+		}
+	}
+	c := n.stop()
+	if got, want := c.get("packets"), flows*each; got != want {
+		t.Errorf("got %d packets counted, want %d: %s", got, want, fmt.Sprint(c.fields))
+	}
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+// Size: what fits passes whole, what does not is fragmented or dropped.
+//
+//	node 192.0.2.254
+//	      │ mtu 1500
+//	── switch ──────────
+//	  │       │       │ mtu 1500
+//	  1       2       3
+
+import (
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"vxsnd/internal/netlab"
+	"vxsnd/internal/vxlan"
+)
+
+// Overhead of VXLAN over IPv4 in a packet: IP, UDP and VXLAN headers, bytes.
+const overhead4 = 20 + 8 + vxlan.HeaderLen
+
+// floodLarge sends an inner frame through a UDP socket, which the kernel
+// fragments, from the address and port that flood uses.
+func (m *machine) floodLarge(n *node, vni vxlan.VNI, inner []byte) {
+	m.lab.t.Helper()
+	c := must(m.ListenUDP(m.packet(n, vni, inner).Src))(m.lab.t)
+	defer c.Close()
+	raw := must(c.SyscallConn())(m.lab.t)
+	level, discover, ttl := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_TTL
+	if m.addr.Is6() {
+		level, discover, ttl = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_UNICAST_HOPS
+	}
+	check(m.lab.t, raw.Control(func(fd uintptr) {
+		check(m.lab.t, unix.SetsockoptInt(int(fd), level, discover, unix.IP_PMTUDISC_DONT))
+		check(m.lab.t, unix.SetsockoptInt(int(fd), level, ttl, 64))
+	}))
+	must(c.WriteToUDPAddrPort(netlab.Encapsulate(vni, inner), netip.AddrPortFrom(n.addr, dataPort)))(m.lab.t)
+}
+
+// fragments returns the fragments that the machine has received.
+func (m *machine) fragments() []netlab.Packet {
+	m.lab.t.Helper()
+	return must(m.cap.Packets(func(p *netlab.Packet) bool { return m.toMe(p) && p.Fragment() }))(m.lab.t)
+}
+
+// Sizes of the inner frame around what exactly fills the MTU of 1500, and far
+// beyond. What arrives in fragments leaves in fragments.
+func TestSizes(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 5
+	const fits = 1500 - overhead4
+	l := newLab(t, 0)
+	vs := l.vteps(3)
+	n := l.node(markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
+	tests := []struct {
+		name      string
+		size      int
+		fragments int
+	}{
+		{name: "smallest frame", size: 60, fragments: 1},
+		{name: "fills the MTU", size: fits, fragments: 1},
+		{name: "one byte too large", size: fits + 1, fragments: 2},
+		{name: "full inner frame", size: 1514, fragments: 2},
+		{name: "three fragments", size: 4000, fragments: 3},
+		{name: "jumbo frame", size: 9014, fragments: 7},
+		{name: "largest", size: 65507 - vxlan.HeaderLen, fragments: 45},
+	}
+	total, fragmented := 0, 0
+	for i, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, v := range vs {
+				v.forget()
+			}
+			in := frame(netlab.Broadcast, i, tt.size)
+			vs[0].floodLarge(n, vni, in)
+			vs[0].flush(n, vs...)
+			total++
+			if tt.fragments > 1 {
+				fragmented++
+			}
+			for _, to := range vs[1:] {
+				wantCopies(t, to, sent{src: vs[0].packet(n, vni, in).Src, ttl: 64, vni: vni, inner: in})
+				ps := to.fragments()
+				if want := tt.fragments; want > 1 && len(ps) != want {
+					t.Errorf("%s: got %d fragments, want %d", to.Name, len(ps), want)
+				}
+				for _, p := range ps {
+					if p.TTL != 63 || p.DontFragment {
+						t.Errorf("%s: got a fragment with TTL %d, DF %t, want 63 and clear", to.Name, p.TTL, p.DontFragment)
+					}
+				}
+			}
+			wantNone(t, vs[0])
+		})
+	}
+	c := n.stop()
+	if got, want := c.get("copies"), 2*2*total; got != want { // each with a marker, to two others
+		t.Errorf("got %d copies counted, want %d", got, want)
+	}
+	if got, want := c.get("fragmented"), 2*fragmented; got != want {
+		t.Errorf("got %d fragmented copies counted, want %d", got, want)
+	}
+}
+
+// With oversize = drop copies that do not fit are counted, others pass.
+func TestOversizeDrop(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 5
+	const fits = 1500 - overhead4
+	l := newLab(t, 0)
+	vs := l.vteps(3)
+	n := l.node("oversize = drop", markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
+	vs[0].floodLarge(n, vni, frame(netlab.Broadcast, 1, fits+1))
+	vs[0].floodLarge(n, vni, frame(netlab.Broadcast, 2, 60000))
+	small := frame(netlab.Broadcast, 3, fits)
+	vs[0].floodLarge(n, vni, small)
+	vs[0].flush(n, vs...)
+	for _, to := range vs[1:] {
+		wantCopies(t, to, sent{src: vs[0].packet(n, vni, small).Src, ttl: 64, vni: vni, inner: small})
+	}
+	n.stop().wantDrops("oversize", 4)
+}
+
+// A smaller MTU on the way out fragments what came in one piece: that of the
+// node's link, and that of the route to one member alone.
+func TestSmallerMTUOnTheWayOut(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 5
+	tests := []struct {
+		name        string
+		link, route int
+	}{
+		{name: "of the link", link: 1000},
+		{name: "of the route", route: 1000},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 0)
+			n := l.idle()
+			vs := []*machine{l.vtep(1), l.cable("far", "198.51.100.1/24", n.machine, "eth1", "198.51.100.254/24", tt.link)}
+			if tt.route != 0 {
+				check(t, n.AddRoute(netlab.Route{To: netip.PrefixFrom(vs[1].addr, 32), Device: "eth1", MTU: tt.route}))
+			}
+			n.start("workers = 1", markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
+			in := frame(netlab.Broadcast, 1, 900)
+			large := frame(netlab.Broadcast, 2, 1400)
+			vs[0].flood(n, vni, in, large, in)
+			vs[0].flush(n, vs...)
+			src := vs[0].packet(n, vni, in).Src
+			small := sent{src: src, ttl: 64, vni: vni, inner: in}
+			wantCopies(t, vs[1], small, sent{src: src, ttl: 64, vni: vni, inner: large}, small)
+			if ps := vs[1].fragments(); len(ps) != 2 {
+				t.Errorf("got %d fragments, want 2", len(ps))
+			}
+		})
+	}
+}
