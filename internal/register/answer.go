@@ -185,7 +185,7 @@ func (a *sender) send(msg []byte, to netip.AddrPort, p *part, rd *round) {
 		}
 		c.WriteErrors.Add(1)
 		a.repeats.Do("write", func(count int) {
-			a.log.WithFields(logrus.Fields{"peer": to, "local": p.local, "count": count}).WithError(err).
+			a.log.WithFields(logrus.Fields{"vtep": to, "local": p.local, "count": count}).WithError(err).
 				Warn("answer not sent")
 		})
 		return

@@ -3,10 +3,12 @@
 package register_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -253,8 +255,15 @@ type ignore struct{}
 func (ignore) Relay(*vxfld.Refresh) {}
 
 func TestNames(t *testing.T) {
+	page, err := os.ReadFile("../../docs/protocol.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	seen := map[string]bool{}
 	for v := range register.NumVerdicts {
+		if !bytes.Contains(page, []byte("`"+v.String()+"`")) {
+			t.Errorf("got no %s in docs/protocol.md, want each verdict there", v)
+		}
 		if name := v.String(); name == "" || name == "unknown" || seen[name] {
 			t.Errorf("got name %q for verdict %d, want one of its own", name, v)
 		}
