@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/sirupsen/logrus"
@@ -37,12 +38,16 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// patience is how long a test waits for what will certainly happen.
+const patience = time.Minute
+
 // TestScript runs the programs as a user does.
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
+		Deadline:            time.Now().Add(2 * patience),
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LC_ALL", "C")
 			return nil

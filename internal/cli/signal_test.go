@@ -20,7 +20,6 @@ import (
 
 // waitFor waits until cond holds, and tells whether it does in the end.
 func waitFor(cond func() bool) bool {
-	const patience = 20 * time.Second
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {

@@ -56,7 +56,7 @@ func TestReadingRules(t *testing.T) {
 		{"a mark that is no comment", "logdest = /var/log/a#b;c\n", "logdest = \"/var/log/a#b;c\"\n"},
 		{"a mark in quotes", "logdest = '/var/log/a #b' # c\n", "logdest = \"/var/log/a #b\"\n"},
 		{"a comment instead of a value", "svcnode_peers = # nobody\n", ""},
-		{"no interpolation", "logdest = /var/log/%(holdtime)s\n", "logdest = /var/log/%(holdtime)s\n"},
+		{"no interpolation", "logdest = /var/log/%(value)s\n", "logdest = /var/log/%(value)s\n"},
 		{"a backslash continues nothing", "logdest = /a\\\nholdtime = 5\n", "logdest = /a\\\nholdtime = 5\n"},
 		{"a colon is a delimiter", "holdtime: 5\n", "holdtime = 5\n"},
 		{"a value with delimiters", "logdest = /a=b:c\n", "logdest = /a=b:c\n"},
