@@ -10,15 +10,20 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"vxsnd/internal/netlab"
+	"vxsnd/internal/netlab/uml"
 )
 
 // patience is how long a condition may take to come true: nothing in the lab
@@ -29,7 +34,16 @@ const patience = 30 * time.Second
 var binaryDir string
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	if !uml.Inside() {
+		os.Exit(run(m))
+	}
+	status := 1
+	if err := uml.Init(); err != nil {
+		fmt.Println(err)
+	} else {
+		status = run(m)
+	}
+	uml.Exit(status)
 }
 
 func run(m *testing.M) int {
@@ -70,6 +84,36 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return out, nil
 })
+
+// inUML runs the test of that name, and its subtests, in user-mode Linux, for
+// what the machine's kernel lacks: err says what feature lacks. The race
+// detector does not work there, so the test is built without.
+func inUML(t *testing.T, name, feature string, err error, modules ...string) {
+	t.Helper()
+	file := filepath.Join(binaryDir, "e2e.test")
+	cmd := exec.Command("go", "test", "-c", "-o", file, ".")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go test -c: %v\n%s", err, text)
+	}
+	dir := must(os.Getwd())(t)
+	out, status, uerr := uml.Run(within(t), uml.Program{
+		Path:    file,
+		Args:    []string{"-test.run=^" + name + "$", "-test.v"},
+		Env:     []string{"VXSND_BINARY=" + program(t), "VXSND_NO_SKIP=1", "PATH=/usr/bin:/bin"},
+		Dir:     dir,
+		Modules: modules,
+	})
+	switch {
+	case errors.Is(uerr, uml.ErrAbsent):
+		netlab.Lacks(t, feature, errors.Join(err, uerr))
+	case uerr != nil:
+		t.Fatalf("%v, output:\n%s", uerr, out)
+	case status != 0 || !strings.Contains(out, "--- PASS: "+name+" "):
+		t.Fatalf("got status %d, want 0; output:\n%s", status, out)
+	}
+	t.Logf("in user-mode Linux:\n%s", out)
+}
 
 // program returns the path of the program under test.
 func program(t *testing.T) string {

@@ -18,11 +18,17 @@ import (
 	"testing"
 
 	"vxsnd/internal/netlab"
+	"vxsnd/internal/netlab/uml"
 	"vxsnd/internal/vxlan"
 )
 
 func TestVRF(t *testing.T) {
 	t.Parallel()
+	netlab.Need(t)
+	if err := netlab.HasVRF(); err != nil && !uml.Inside() {
+		inUML(t, "TestVRF", "vrf", err, "vrf", "vxlan", "veth", "bridge")
+		return
+	}
 	const vni vxlan.VNI = 70
 	tests := []struct {
 		name  string
@@ -33,7 +39,6 @@ func TestVRF(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			netlab.NeedVRF(t)
 			t.Parallel()
 			l := newLab(t, 0)
 			vs := l.vteps(2)

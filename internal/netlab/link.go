@@ -105,7 +105,7 @@ func (n *Namespace) AddBridge(name string, mtu int) error {
 }
 
 // AddVRF makes a VRF device whose routes are in the given table. The kernel
-// must have CONFIG_NET_VRF: see NeedVRF.
+// must have CONFIG_NET_VRF: see HasVRF.
 func (n *Namespace) AddVRF(name string, table uint32) error {
 	return n.add(&netlink.Vrf{LinkAttrs: attrs(name, 0), Table: table})
 }

@@ -53,28 +53,27 @@ var (
 // a kernel that has namespaces and VXLAN. With VXSND_NO_SKIP=1 it fails instead.
 func Need(t TB) {
 	t.Helper()
-	need(t, "namespaces", tryLab)
-}
-
-// NeedVRF is Need for a test that uses VRF devices (CONFIG_NET_VRF).
-func NeedVRF(t TB) {
-	t.Helper()
-	Need(t)
-	need(t, "vrf", tryVRF)
-}
-
-func need(t TB, feature string, try func() error) {
-	t.Helper()
-	err := try()
-	switch {
-	case err == nil:
-	case os.Getenv(noSkip) == "1" && !slices.Contains(strings.Split(os.Getenv(maySkip), ","), feature):
-		t.Fatalf("needs %s, and %s=1: %v", feature, noSkip, err)
-	case os.Geteuid() != 0:
-		t.Skipf("needs %s: run as root: %v", feature, err)
-	default:
-		t.Skipf("needs %s: %v", feature, err)
+	if err := tryLab(); err != nil {
+		Lacks(t, "namespaces", err)
 	}
+}
+
+// HasVRF tells whether the kernel has VRF devices (CONFIG_NET_VRF): its error
+// says why not.
+func HasVRF() error { return tryVRF() }
+
+// Lacks skips a test for want of a feature, and says why. With VXSND_NO_SKIP=1
+// the test fails instead, unless VXSND_MAY_SKIP names the feature.
+func Lacks(t TB, feature string, err error) {
+	t.Helper()
+	hint := ""
+	if os.Geteuid() != 0 {
+		hint = ": run as root"
+	}
+	if os.Getenv(noSkip) == "1" && !slices.Contains(strings.Split(os.Getenv(maySkip), ","), feature) {
+		t.Fatalf("needs %s%s, and %s=1: %v", feature, hint, noSkip, err)
+	}
+	t.Skipf("needs %s%s: %v", feature, hint, err)
 }
 
 // Test returns a lab for a test, which is skipped as Need says. The lab is
