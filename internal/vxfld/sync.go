@@ -116,25 +116,26 @@ func parseEntry(b []byte, start int) (SyncEntry, error) {
 	return e, nil
 }
 
-// appendTo appends the body. Each record is complete in itself and the fields
-// around them may stand in any order, so a sender that does not want to hold a
-// whole table may write the same bytes piece by piece with AppendSyncRecord.
+// appendTo appends the body as deployed senders write it: without an identifier
+// of 0, and with the response type in any case.
 func (s *Sync) appendTo(dst []byte, _ Version) ([]byte, error) {
-	dst = appendVarintField(dst, syncIdentifier, s.Identifier)
-	dst = appendVarintField(dst, syncResponse, uint64(s.Response))
+	if s.Identifier != 0 {
+		dst = appendVarintField(dst, syncIdentifier, s.Identifier)
+	}
 	for i := range s.VNIs {
 		var err error
 		if dst, err = AppendSyncRecord(dst, s.VNIs[i]); err != nil {
 			return nil, err
 		}
 	}
-	return dst, nil
+	return appendVarintField(dst, syncResponse, uint64(s.Response)), nil
 }
 
-// AppendSyncRecord appends one record to dst, which holds a SYNC message
-// without records, or with some, or the end of one whose beginning was sent
-// already. So a table of any size is streamed VNI by VNI. A VNI may be spread
-// over several records. The error matches ErrVNI or ErrRange.
+// AppendSyncRecord appends one record to dst, which holds a SYNC message, or
+// the end of one whose beginning was sent already: fields may stand in any
+// order. So a sender streams a table of any size VNI by VNI and never holds all
+// of it. A VNI may be spread over several records. The error matches ErrVNI or
+// ErrRange.
 func AppendSyncRecord(dst []byte, r VNIEntries) ([]byte, error) {
 	if !r.VNI.Valid() {
 		return nil, fmt.Errorf("vni %s: %w", r.VNI, ErrVNI)
