@@ -196,6 +196,33 @@ func TestSeveralSockets(t *testing.T) {
 	})
 }
 
+// Whatever one node is told in the name of another, the two do not go on
+// talking: what one says is never a question to the other.
+func TestTwoNodesDoNotAnswerEachOther(t *testing.T) {
+	for _, tt := range vectors(t) {
+		if tt.Transport != "udp" {
+			continue
+		}
+		t.Run(tt.Name, func(t *testing.T) {
+			for _, known := range []bool{false, true} {
+				change := func(o *register.Options) {
+					o.Peer = func(netip.Addr) bool { return known }
+				}
+				onBench(t, change, func(b *bench) {
+					b.send(peer, unhex(t, tt.Hex))
+					for _, d := range b.conn.sent() {
+						// The other node runs the same program and has the same table.
+						b.send(netip.AddrPortFrom(addr("10.0.0.202"), service.Port()), d.b)
+					}
+					if again := b.conn.sent(); len(again) > 0 {
+						t.Errorf("got %d answers to an answer, want none", len(again))
+					}
+				})
+			}
+		})
+	}
+}
+
 // A task that is stopped in the middle of an answer ends.
 func TestStopInTheMiddle(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
