@@ -2,15 +2,20 @@
 
 package config
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
-// check compares options with each other, and warns of what does not work yet.
+// check compares options with each other, where each is fine by itself, and
+// warns of what does not work yet.
 func (l *loader) check(c *Config) {
-	if l.program == Vxsnd && c.EnableVXLANListen && !c.NoFlood && c.VXLANListenPort == c.VxfldPort {
+	if l.program == Vxsnd && l.sound("vxlan_listen_port", "vxlan_port", "vxfld_port", "enable_vxlan_listen", "no_flood") &&
+		c.EnableVXLANListen && !c.NoFlood && c.VXLANListenPort == c.VxfldPort {
 		l.complain(fmt.Sprintf("vxlan_listen_port and vxfld_port are both %d, but each needs its own port", c.VxfldPort),
 			"change one of the two, the defaults are 4789 and 10001", "vxlan_listen_port", "vxlan_port", "vxfld_port")
 	}
-	if len(c.Tiers.ProxyServers) > 0 && !c.Tiers.HasArea {
+	if l.sound("vxfld_proxy_servers", "area") && len(c.Tiers.ProxyServers) > 0 && !c.Tiers.HasArea {
 		l.complain("needs area to be set", "set area to the number of this node's area", "vxfld_proxy_servers")
 	}
 	for i := range table {
@@ -26,6 +31,11 @@ func (l *loader) check(c *Config) {
 	if !l.given("install_svcnode_ip") && c.InstallSvcnodeIP {
 		l.warnings = append(l.warnings, l.winner("svcnode_ip").at("install_svcnode_ip "+pendingInstall(c), ""))
 	}
+}
+
+// sound tells whether none of the named options has a problem.
+func (l *loader) sound(names ...string) bool {
+	return !slices.ContainsFunc(names, func(n string) bool { return l.bad[n] })
 }
 
 // complain adds a problem at the first of the named options that is set.

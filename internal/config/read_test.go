@@ -75,6 +75,13 @@ func TestReadingRules(t *testing.T) {
 		{"one port for two", "vxlan_listen_port = 10001\n",
 			"error: f:1: vxlan_listen_port: vxlan_listen_port and vxfld_port are both 10001, but each needs its own port\n"},
 		{"one port for two, but no data", "vxfld_port = 4789\nno_flood = yes\n", "vxfld_port = 4789\nno_flood = true\n"},
+		{"options are compared where they are fine, whatever else is wrong", "vxfld_proxy_servers = 192.0.2.1\nholdtime = 0\nvxfld_port = x\nvxlan_port = 10001\n",
+			"error: f:1: vxfld_proxy_servers: needs area to be set\n" +
+				"error: f:2: holdtime: 0 is out of range 1..65535\n" +
+				"error: f:3: vxfld_port: \"x\" is not a whole number (1..65535)\n"},
+		{"a malformed value has one error", "logdest = \"a\n b\n \"c\nholdtime = 5\n", "error: f:1: logdest: a quote that begins the value does not end it\n"},
+		{"a malformed continuation", "svcnode_peers = a\n \"b\n", "error: f:2: svcnode_peers: a quote that begins the value does not end it\n"},
+		{"a malformed value of the other program", "[vxrd]\nlogdest = \"a\n", ""},
 		{"proxies without area", "vxfld_proxy_servers = 192.0.2.1\n", "error: f:1: vxfld_proxy_servers: needs area to be set\n"},
 	}
 	for _, tt := range tests {

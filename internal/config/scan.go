@@ -23,11 +23,15 @@ type entry struct {
 	section string // lower case, "" for none
 	key     string // as written
 	value   string
+	bad     *Problem // what is malformed about the value, nil if nothing is
 }
 
 // at makes a Problem of the place where e stands.
 func (e *entry) at(text, hint string) *Problem {
-	return &Problem{File: e.file, Line: e.line, Section: e.section, Key: shorten(e.key, maxWord), Text: shorten(text, maxText), Hint: hint}
+	return &Problem{
+		File: e.file, Line: e.line, Section: e.section,
+		Key: shorten(e.key, maxWord), Text: shorten(text, maxText), Hint: hint,
+	}
 }
 
 // scan reads the text of a file into entries. It finds the lines and what is
@@ -65,11 +69,9 @@ func scan(file string, text []byte) ([]entry, Problems) {
 				continue
 			}
 			v, err := readValue(line)
-			if err != nil {
-				p := es[last].at(err.Error(), "")
-				p.Line = lineNo
-				ps = append(ps, p)
-				continue
+			if e := &es[last]; err != nil && e.bad == nil {
+				e.bad = e.at(err.Error(), "")
+				e.bad.Line = lineNo
 			}
 			more[last] = append(more[last], v)
 		case line[0] == '[':
@@ -105,12 +107,10 @@ func scan(file string, text []byte) ([]entry, Problems) {
 				continue
 			}
 			e := entry{file: file, line: lineNo, section: section, key: key}
-			v, err := readValue(line[i+1:])
-			if err != nil {
-				ps = append(ps, e.at(err.Error(), ""))
-				continue
+			var err error
+			if e.value, err = readValue(line[i+1:]); err != nil {
+				e.bad = e.at(err.Error(), "")
 			}
-			e.value = v
 			last = len(es)
 			es = append(es, e)
 		}
@@ -146,7 +146,7 @@ var errQuote = errors.New("a quote that begins the value does not end it")
 func readValue(s string) (string, error) {
 	s = strings.TrimSpace(cutComment(s))
 	if bad := unprintable(s); bad != "" {
-		return "", fmt.Errorf("%q has %s in it", s, bad)
+		return "", fmt.Errorf("%s has %s in it", quote(s), bad)
 	}
 	if s != "" && strings.IndexByte(quotes, s[0]) >= 0 && (len(s) < 2 || s[len(s)-1] != s[0]) {
 		return "", errQuote
