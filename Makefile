@@ -41,6 +41,7 @@ test: lint cgo vrf ## everything that must pass (root for the tests in namespace
 	if [ "$(ROOT)" ] && grep -q '"Action":"skip".*"Test":' $(REPORT); then \
 		echo 'skipped tests count as failed' >&2; status=1; fi; \
 	rm -f $(REPORT); exit $$status
+	$(GO) test -race -count=1 ./internal/register -loopback
 
 race: cgo ## unit tests alone, with the race detector (no root)
 	VXSND_NO_SKIP= $(GO) test -race -count=1 $$($(GO) list ./... | grep -v /internal/e2e)
