@@ -50,7 +50,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		for why, option := range capNames {
 			if now.Refused[why] > before.Refused[why] {
 				n.repeats.Do(option, func(int) {
-					n.log.WithFields(logrus.Fields{"option": option, "count": now.Refused[why]}).
+					n.log.WithFields(logrus.Fields{"option": option, "count": n.table.Stats().Refused[why]}).
 						Warn("table full: members refused since the start")
 				})
 			}
