@@ -63,7 +63,7 @@ func TestCapsAtRandom(t *testing.T) {
 	holds := []time.Duration{0, time.Second, 5 * time.Second, fdb.Static}
 	refusals := [fdb.NumRefusals]int{}
 	evicted := 0
-	for seed := range uint64(200) {
+	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		tab := fdb.New(fdb.Options{Limits: limits, Learning: fdb.LearnAny, LearnHoldtime: 20 * time.Second})
 		feed := tab.Subscribe(100, fdb.KindRemoved)

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,13 +26,14 @@ func TestHammer(t *testing.T) {
 		Limits:   fdb.Limits{VNIs: 8, Members: 40, Entries: 250, Learned: 60, Tombstones: 50},
 		Learning: fdb.LearnAny, LearnHoldtime: 2 * time.Second,
 	})
-	var clock atomic.Int64
 	var wg sync.WaitGroup
 	run := func(seed uint64, f func(r *rand.Rand, now fdb.Time)) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(seed, 9))
-			for range rounds {
-				f(r, fdb.Time(clock.Add(int64(time.Millisecond))))
+			// Each has a clock of its own: a common one would order their steps and
+			// hide races.
+			for i := range rounds {
+				f(r, fdb.Time(i)*sec/100)
 			}
 		})
 	}
@@ -153,4 +153,31 @@ func TestChurnDoesNotLeak(t *testing.T) {
 		t.Errorf("got %d bytes for an empty table, want next to nothing", rest)
 	}
 	runtime.KeepAlive(tab)
+}
+
+// Any number of workers refresh one learned member under the read lock; the
+// latest packet counts, whichever worker is ahead.
+func TestWorkersRefreshAtOnce(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	tab := newTable()
+	learnAll(tab, 0)
+	const rounds = 2000
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			ls := []fdb.Lookup{{VNI: 1, Source: v4a}}
+			for i := range fdb.Time(rounds) {
+				tab.LookupBatch(i, ls)
+				ls[0].Live(0, i)
+			}
+		})
+	}
+	wg.Wait()
+	want := fdb.Time(rounds - 1).Add(90 * time.Second)
+	if got := tab.Entries(0, 1, nil); len(got) != 1 || got[0].Expires != want {
+		t.Errorf("got %+v, want one that expires at %d", got, want)
+	}
+	if err := tab.Check(); err != nil {
+		t.Error(err)
+	}
 }

@@ -68,7 +68,7 @@ func randomOptions(r *rand.Rand) fdb.Options {
 // TestModel does at random what can be done to a table, to a table and to a
 // model of it, and compares them after each step.
 func TestModel(t *testing.T) {
-	seeds := 300
+	seeds := 100
 	if testing.Short() {
 		seeds = 30
 	}
