@@ -100,7 +100,8 @@ func TestKernelVTEPs(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, 0)
-			n := l.node() // nothing but the defaults
+			n := l.idle()
+			n.start() // nothing but the defaults
 			var gs []guest
 			for i := 1; i <= 3; i++ {
 				gs = append(gs, tt.guest(l, i, n, vni, tt.o))
@@ -146,7 +147,8 @@ func TestKernelVTEPsFloodEachKind(t *testing.T) {
 	t.Parallel()
 	const vni vxlan.VNI = 100
 	l := newLab(t, 0)
-	n := l.node()
+	n := l.idle()
+	n.start()
 	var gs []guest
 	var caps []*netlab.Capture
 	for i := 1; i <= 3; i++ {

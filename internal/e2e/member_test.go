@@ -239,6 +239,10 @@ func TestExpiryIsExact(t *testing.T) {
 			return last.Sub(started) > 1500*time.Millisecond
 		}))
 		wantExpiry(t, n, vs[0], vs[1], memberVNI, first.Add(time.Second), last.Add(time.Second))
+		// It lived on and was not learned anew; the other one is VTEP 1.
+		if got := n.stop().get("learned"); got != 2 {
+			t.Errorf("got %d members learned, want 2", got)
+		}
 	})
 	t.Run("learned for ever", func(t *testing.T) {
 		t.Parallel()

@@ -59,21 +59,24 @@ func TestOrderWithinAFlow(t *testing.T) {
 func TestOrderWithSeveralWorkers(t *testing.T) {
 	t.Parallel()
 	const vni vxlan.VNI = 9
-	const flows, each = 64, 50
+	const flows, rounds, each = 64, 12, 4
 	l := newLab(t, 0)
 	vs := l.vteps(3)
 	n := l.idle()
 	n.start("workers = 2", memberConfig([]vxlan.VNI{vni}, vs...))
-	for i := range each {
+	for r := range rounds {
 		var ds []netlab.Datagram
-		for f := range flows {
-			d := vs[0].packet(n, vni, frame(netlab.Broadcast, i, 64))
-			d.Src = netip.AddrPortFrom(vs[0].addr, uint16(40000+f))
-			ds = append(ds, d)
+		for i := range each {
+			for f := range flows {
+				d := vs[0].packet(n, vni, frame(netlab.Broadcast, r*each+i, 64))
+				d.Src = netip.AddrPortFrom(vs[0].addr, uint16(40000+f))
+				ds = append(ds, d)
+			}
 		}
 		vs[0].send(n, ds...)
+		// Not more under way than buffers hold.
 		for _, to := range vs[1:] {
-			to.await((i + 1) * flows)
+			to.await((r + 1) * each * flows)
 		}
 	}
 	for _, to := range vs[1:] {
@@ -85,13 +88,13 @@ func TestOrderWithSeveralWorkers(t *testing.T) {
 			next[g.SrcPort]++
 		}
 		for f := range flows {
-			if got := next[uint16(40000+f)]; got != each {
-				t.Errorf("%s: flow %d: got %d packets, want %d", to.Name, 40000+f, got, each)
+			if got := next[uint16(40000+f)]; got != rounds*each {
+				t.Errorf("%s: flow %d: got %d packets, want %d", to.Name, 40000+f, got, rounds*each)
 			}
 		}
 	}
 	c := n.stop()
-	if got, want := c.get("packets"), flows*each; got != want {
+	if got, want := c.get("packets"), flows*rounds*each; got != want {
 		t.Errorf("got %d packets counted, want %d: %s", got, want, fmt.Sprint(c.fields))
 	}
 }
