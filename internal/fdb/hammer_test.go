@@ -181,3 +181,16 @@ func TestWorkersRefreshAtOnce(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An entry costs less than 120 bytes, everything included.
+func TestMemoryOfAnEntry(t *testing.T) {
+	for _, sh := range []struct{ vnis, vteps int }{{100, 1000}, {1000, 100}} {
+		before := heap()
+		tab := fdb.New(benchOptions)
+		fill(tab, 0, sh.vnis, sh.vteps, time.Minute)
+		if got := int(heap()-before) / (sh.vnis * sh.vteps); got >= 120 {
+			t.Errorf("%d VNIs of %d: got %d bytes for an entry, want less than 120", sh.vnis, sh.vteps, got)
+		}
+		runtime.KeepAlive(tab)
+	}
+}

@@ -13,6 +13,17 @@ func (t *Table) LookupBatch(now Time, ls []Lookup) {
 	var refused [NumRefusals]uint32
 	t.mu.RLock()
 	exp := now.Add(t.o.LearnHoldtime)
+	// In steps over the whole batch: within a step the packets do not depend on each
+	// other, so the processor waits for the memory of many at once.
+	for i := range ls {
+		t.locate(&ls[i])
+	}
+	for i := range ls {
+		ls[i].guess()
+	}
+	for i := range ls {
+		t.verify(&ls[i])
+	}
 	for i := range ls {
 		t.lookup(now, exp, &ls[i], &refused)
 	}
@@ -24,22 +35,48 @@ func (t *Table) LookupBatch(now Time, ls []Lookup) {
 	}
 }
 
-func (t *Table) lookup(now, exp Time, l *Lookup, refused *[NumRefusals]uint32) {
-	l.Learn, l.Snapshot = false, Snapshot{}
+// locate finds the VNI, unless the source is excluded.
+func (t *Table) locate(l *Lookup) {
+	l.Learn, l.Snapshot, l.seg = false, Snapshot{}, nil
 	addr := l.Source.As16()
-	if l.Refused = t.excluded[addr]; l.Refused != NotExcluded {
+	if l.Refused = t.excluded[addr]; l.Refused == NotExcluded {
+		l.seg = t.vnis[l.VNI]
+		l.hash = t.hashAddr(&addr)
+	}
+}
+
+// guess finds where the source is, if it is a member, by the index alone.
+func (l *Lookup) guess() {
+	if l.seg != nil {
+		l.Snapshot = l.seg.snapshot()
+		p := l.seg.byAddr.probe(l.hash)
+		l.at = p.next()
+	}
+}
+
+// verify looks at the member that was guessed, and for the right one if it is
+// another.
+func (t *Table) verify(l *Lookup) {
+	if l.seg == nil || l.at == none {
 		return
 	}
-	s := t.vnis[l.VNI]
-	if s != nil {
-		l.Snapshot = s.snapshot()
+	if addr := l.Source.As16(); l.seg.members[l.at].addr != addr {
+		l.at = t.find(l.seg, &addr)
 	}
+}
+
+func (t *Table) lookup(now, exp Time, l *Lookup, refused *[NumRefusals]uint32) {
+	if l.Refused != NotExcluded {
+		return
+	}
+	s := l.seg
+	l.seg = nil // the caller may keep l for long
 	if t.o.Learning == LearnOff || t.o.Learning == LearnKnown && (s == nil || !s.isKnown(now)) {
 		return
 	}
 	isNew := true
 	if s != nil {
-		if m := t.find(s, &addr); m != none {
+		if m := l.at; m != none {
 			isNew = false
 			v := s.view(m, now)
 			switch {

@@ -77,6 +77,11 @@ type Lookup struct {
 	Learn bool
 	// Snapshot holds the destinations of VNI, Source among them if it is a member.
 	Snapshot
+
+	// What LookupBatch works with; of no use after it.
+	seg  *segment
+	hash uint64
+	at   uint32
 }
 
 func addrOf(a [16]byte) netip.Addr { return netip.AddrFrom16(a).Unmap() }
