@@ -247,10 +247,12 @@ func TestExpiryIsExact(t *testing.T) {
 	t.Run("learned for ever", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t, 0)
-		vs := l.vteps(2)
+		vs := l.vteps(3)
 		n := l.node("holdtime = 65535", markerConfig(vs...))
 		vs[1].flood(n, memberVNI, frame(netlab.Broadcast, 0, 64))
 		vs[1].flush(n, vs[0])
+		first, last := vs[2].agent(n).register(memberVNI, 1, 5)
+		wantExpiry(t, n, vs[0], vs[2], memberVNI, first.Add(time.Second), last.Add(time.Second))
 		wantMember(t, n, vs[0], vs[1], memberVNI, true)
 	})
 }
