@@ -11,10 +11,13 @@ package e2e
 //	  1       2       3      192.0.2.N, and members that are not there
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/netlab"
 	"vxsnd/internal/vxlan"
@@ -36,6 +39,7 @@ func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
 		name   string
 		member []string // that is not there
 		route  *netlab.Route
+		refuse string // what the node's firewall refuses
 		reason string
 	}{
 		{name: "no route", member: []string{"203.0.113.1"}, reason: "unreachable"},
@@ -45,6 +49,7 @@ func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
 			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Unreachable}},
 		{name: "prohibit route", member: []string{"203.0.113.1"}, reason: "refused",
 			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Prohibit}},
+		{name: "firewall", member: []string{"192.0.2.99"}, refuse: "192.0.2.99/32", reason: "refused"},
 		{name: "broadcast address of the link", member: []string{"192.0.2.255"}, reason: "refused"},
 		{name: "first, middle and last of the list", reason: "unreachable",
 			// Lists are sorted by address, or in the order of configuration: these
@@ -61,6 +66,13 @@ func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
 			n := l.idle()
 			if tt.route != nil {
 				check(t, n.AddRoute(*tt.route))
+			}
+			if tt.refuse != "" {
+				err := n.Refuse(netip.MustParsePrefix(tt.refuse))
+				if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EPROTONOSUPPORT) {
+					netlab.Lacks(t, "nf_tables", err)
+				}
+				check(t, err)
 			}
 			half := len(tt.member) / 2
 			n.start("workers = 1", "learning = off", markerConfig(vs...), absent(vni, tt.member[:half]...),

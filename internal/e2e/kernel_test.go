@@ -89,17 +89,19 @@ func TestKernelVTEPs(t *testing.T) {
 		name  string
 		guest func(l *lab, i int, n *node, vni vxlan.VNI, o netlab.VXLAN) guest
 		o     netlab.VXLAN
+		mtu   int // of the underlay; 0 is 1500
 		size  int
 	}{
 		{name: "address on the device", guest: (*lab).addressed, o: netlab.VXLAN{Device: "eth0"}, size: 56},
 		{name: "bridged", guest: (*lab).bridged, o: netlab.VXLAN{Device: "eth0"}, size: 56},
 		{name: "with checksums and marks", guest: (*lab).addressed, o: netlab.VXLAN{Checksum: true, TOS: 1, TTL: 9}, size: 56},
 		{name: "full frames that need fragments", guest: (*lab).bridged, o: netlab.VXLAN{MTU: 1500}, size: 1472},
+		{name: "jumbo underlay", guest: (*lab).addressed, o: netlab.VXLAN{Device: "eth0"}, mtu: 9000, size: 8950 - 28},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := newLab(t, tt.mtu)
 			n := l.idle()
 			n.start() // nothing but the defaults
 			var gs []guest

@@ -4,11 +4,13 @@ package netlab_test
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
 
 	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/netlab"
 )
@@ -177,6 +179,18 @@ func TestRoutes(t *testing.T) {
 	}
 	check(t, a.AddRoute(netlab.Route{To: prefix("198.51.100.0/24"), Via: addr("192.0.2.2")}))
 	must(s.WriteToUDPAddrPort([]byte("x"), far))(t)
+}
+
+// A firewall refuses what it is told to and passes the rest.
+func TestFirewall(t *testing.T) {
+	a, _ := pair4(t)
+	check(t, a.Refuse(prefix("192.0.2.2/32")))
+	s := must(a.ListenUDP(netip.MustParseAddrPort("0.0.0.0:0")))(t)
+	defer s.Close()
+	if _, err := s.WriteToUDPAddrPort([]byte("x"), netip.MustParseAddrPort("192.0.2.2:1")); !errors.Is(err, unix.EPERM) {
+		t.Errorf("got %v, want %v", err, unix.EPERM)
+	}
+	must(s.WriteToUDPAddrPort([]byte("x"), netip.MustParseAddrPort("192.0.2.3:1")))(t)
 }
 
 // Nothing but what a test sends is on a segment, so that frames can be counted.
