@@ -121,6 +121,9 @@ func demonstrate(ctx context.Context, o options, s *screen) (err error) {
 			return context.Cause(ctx)
 		}
 		s.part(i+1, p.title)
+		if s.err != nil {
+			return s.err // nobody watches: a terminal that is gone
+		}
 		if err := p.show(ctx, o); err != nil {
 			return err
 		}

@@ -127,6 +127,18 @@ func TestWrongIsNoticed(t *testing.T) {
 	}
 }
 
+// A demonstration that nobody sees is not carried on.
+func TestTerminalThatIsGone(t *testing.T) {
+	r, w := io.Pipe()
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var errs bytes.Buffer
+	if got := run(flags(t, time.Hour), w, &errs); got != exitFailed || !strings.Contains(errs.String(), "closed pipe") {
+		t.Errorf("got status %d and %q, want %d and what is wrong with the terminal", got, errs.String(), exitFailed)
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	tests := []struct {
 		name string

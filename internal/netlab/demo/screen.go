@@ -13,13 +13,23 @@ const width = 100
 
 // A screen prints what the demonstration says. One goroutine uses it.
 type screen struct {
-	w io.Writer
+	w   io.Writer
+	err error // the first of w
+}
+
+// line prints a line.
+func (s *screen) line(text string) {
+	if _, err := fmt.Fprintln(s.w, strings.TrimRight(text, " ")); s.err == nil {
+		s.err = err
+	}
 }
 
 // part begins a part.
 func (s *screen) part(number int, title string) {
 	head := fmt.Sprintf("%d. %s", number, title)
-	fmt.Fprintf(s.w, "\n%s\n%s\n", head, strings.Repeat("-", len(head)))
+	s.gap()
+	s.line(head)
+	s.line(strings.Repeat("-", len(head)))
 }
 
 // say prints prose, wrapped.
@@ -34,7 +44,7 @@ func (s *screen) ok(format string, args ...any) {
 
 // row prints a line of a table or a drawing as it is.
 func (s *screen) row(format string, args ...any) {
-	fmt.Fprintln(s.w, strings.TrimRight(fmt.Sprintf("      "+format, args...), " "))
+	s.line(fmt.Sprintf("      "+format, args...))
 }
 
 // log prints a line of vxsnd's.
@@ -48,12 +58,12 @@ func (s *screen) command(at, line string) {
 		if i == 0 {
 			l = at + "$ " + l
 		}
-		fmt.Fprintln(s.w, "  "+l)
+		s.line("  " + l)
 	}
 }
 
 // gap leaves a line free.
-func (s *screen) gap() { fmt.Fprintln(s.w) }
+func (s *screen) gap() { s.line("") }
 
 // wrap prints text with first in front of its first line and next in front of
 // the others.
@@ -62,7 +72,7 @@ func (s *screen) wrap(first, next, text string) {
 	empty := true
 	for _, word := range strings.Fields(text) {
 		if !empty && len(line)+1+len(word) > width {
-			fmt.Fprintln(s.w, line)
+			s.line(line)
 			line, empty = next, true
 		}
 		if !empty {
@@ -71,5 +81,5 @@ func (s *screen) wrap(first, next, text string) {
 		line += word
 		empty = false
 	}
-	fmt.Fprintln(s.w, line)
+	s.line(line)
 }
