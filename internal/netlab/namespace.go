@@ -42,10 +42,8 @@ func currentNamespace() (*os.File, error) {
 func (l *Lab) Namespace(name string) (*Namespace, error) {
 	n := &Namespace{Name: name, lab: l}
 	err := onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("unshare: %w", err)
-		}
-		var err error
+		return os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_NEWNET))
+	}, func() (err error) {
 		if n.fd, err = currentNamespace(); err != nil {
 			return err
 		}
@@ -116,15 +114,15 @@ func (n *Namespace) Do(f func() error) error {
 		if err := unix.Setns(int(n.fd.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("enter namespace %s: %w", n.Name, err)
 		}
-		return f()
-	})
+		return nil
+	}, f)
 }
 
-// onThread runs f in a goroutine with a thread of its own, which f may move to
-// another network namespace, and moves the thread back. A thread that cannot
+// onThread runs f in a goroutine with a thread of its own, after enter has moved
+// the thread to another network namespace, and moves it back. A thread that cannot
 // be moved back stays locked to the goroutine and therefore ends with it
 // (runtime.LockOSThread), so no other goroutine ever runs in the wrong place.
-func onThread(f func() error) error {
+func onThread(enter, f func() error) error {
 	var (
 		err    error
 		raised any
@@ -136,6 +134,10 @@ func onThread(f func() error) error {
 		defer close(done)
 		runtime.LockOSThread()
 		home, herr := currentNamespace()
+		if herr == nil {
+			defer home.Close()
+			herr = enter()
+		}
 		if herr != nil {
 			runtime.UnlockOSThread()
 			exited, err = false, herr
@@ -150,7 +152,6 @@ func onThread(f func() error) error {
 			} else {
 				runtime.UnlockOSThread()
 			}
-			home.Close()
 		}()
 		err = f()
 		exited = false
