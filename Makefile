@@ -32,7 +32,8 @@ build: go ## build bin/vxsnd and its links
 
 demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
 	@[ "$(ROOT)" ] || { echo 'make demo needs root for network namespaces: sudo make demo' >&2; exit 1; }
-	@$(GO) run -buildvcs=false ./internal/netlab/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
+	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/demo ./internal/netlab/demo
+	@bin/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
 
 test: lint cgo vrf ## everything that must pass (root for the tests in namespaces)
 	@[ "$(ROOT)" ] || echo 'not root: tests in network namespaces are skipped (sudo make test runs them)'
