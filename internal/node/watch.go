@@ -79,7 +79,9 @@ func (n *Node) logStopped() {
 	if n.engine != nil {
 		c := n.engine.Counters()
 		f["packets"], f["copies"], f["fragmented"], f["learned"] = c.Packets, c.Copies, c.Fragmented, c.Learned
-		f["drops"] = drops(&c)
+		if d := drops(&c); d != "" {
+			f["drops"] = d
+		}
 	}
 	n.log.WithFields(f).Info("stopped")
 }
