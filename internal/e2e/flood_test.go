@@ -47,6 +47,7 @@ func TestEachOtherMemberGetsOneCopy(t *testing.T) {
 		{name: "largest TTL", dst: netlab.Broadcast, size: 64, ttl: 255, port: 50008},
 		{name: "DF set", dst: netlab.Broadcast, size: 64, ttl: 64, port: 50009, df: true},
 		{name: "with checksum", dst: netlab.Broadcast, size: 64, ttl: 64, port: 50010, sum: true},
+		{name: "source port 0", dst: netlab.Broadcast, size: 64, ttl: 64},
 		{name: "low source port", dst: netlab.Broadcast, size: 64, ttl: 64, port: 1},
 		{name: "source port of VXLAN", dst: netlab.Broadcast, size: 64, ttl: 64, port: dataPort},
 		{name: "highest source port", dst: netlab.Broadcast, size: 64, ttl: 64, port: 65535},

@@ -196,3 +196,52 @@ func TestKernelVTEPsFloodEachKind(t *testing.T) {
 		t.Errorf("host1: got %d of its own frames back, want none", len(got))
 	}
 }
+
+// VTEPs in networks of their own, with routers between them and the node: all
+// that is asked of the underlay is IP reachability.
+//
+//	          node 192.0.2.254
+//	            │
+//	───────── switch ─────────
+//	            │ 192.0.2.1
+//	         router ── 198.51.100.1/30 ── 2 vtep1
+//	            └───── 198.51.100.5/30 ── 6 vtep2
+func TestRoutedUnderlay(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 101
+	l := newLab(t, 0)
+	n := l.idle()
+	router := l.machine("router", "192.0.2.1/24")
+	check(t, router.SetSysctl("net.ipv4.ip_forward", "1"))
+	check(t, n.AddRoute(netlab.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Via: router.addr}))
+	n.start()
+	var gs []guest
+	for i := 1; i <= 2; i++ {
+		m := &machine{Namespace: must(l.Lab.Namespace(fmt.Sprintf("vtep%d", i)))(t), lab: l}
+		dev := fmt.Sprintf("eth%d", i)
+		check(t, netlab.Veth(router.Namespace, dev, m.Namespace, "eth0", 0))
+		check(t, router.AddAddr(dev, netip.MustParsePrefix(fmt.Sprintf("198.51.100.%d/30", 4*i-3))))
+		m.addr = netip.MustParseAddr(fmt.Sprintf("198.51.100.%d", 4*i-2))
+		check(t, m.AddAddr("eth0", netip.PrefixFrom(m.addr, 30)))
+		check(t, m.AddRoute(netlab.Route{To: netip.MustParsePrefix("0.0.0.0/0"), Via: netip.MustParseAddr(fmt.Sprintf("198.51.100.%d", 4*i-3))}))
+		m.cap = must(m.Capture("eth0"))(t)
+		vx := m.device(n, vni, netlab.VXLAN{MTU: 1450})
+		check(t, m.AddAddr(vx, guestAddr(i)))
+		gs = append(gs, guest{m.Namespace, vx, guestAddr(i).Addr(), must(m.Link(vx))(t).MAC, m})
+		check(t, m.Send(vx, frame(netlab.Broadcast, 0, 60)))
+	}
+	must(gs[0].Ping(within(t), gs[1].addr, 1422))(t)
+	for i, g := range gs {
+		other := gs[1-i]
+		if got := g.learned(t, vni, other.mac); got != other.vtep.addr {
+			t.Errorf("%s has %s behind %s, want %s", g.vtep.Name, other.addr, got, other.vtep.addr)
+		}
+	}
+	// 64, less one at the router, at the node, and at the router again.
+	copies := must(gs[1].vtep.cap.Wait(within(t), 1, func(p *netlab.Packet) bool {
+		return p.UDPTo(dataPort) && bytes.HasPrefix(p.Payload[vxlan.HeaderLen:], netlab.Broadcast)
+	}))(t)
+	if got := copies[0]; got.TTL != 61 || got.Src != gs[0].vtep.addr {
+		t.Errorf("got a copy with TTL %d from %s, want 61 from %s", got.TTL, got.Src, gs[0].vtep.addr)
+	}
+}

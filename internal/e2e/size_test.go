@@ -23,22 +23,37 @@ import (
 // Overhead of VXLAN over IPv4 in a packet: IP, UDP and VXLAN headers, bytes.
 const overhead4 = 20 + 8 + vxlan.HeaderLen
 
-// floodLarge sends an inner frame through a UDP socket, which the kernel
-// fragments, from the address and port that flood uses.
+// floodLarge sends an inner frame as flood does, in fragments where it does not
+// fit the MTU.
 func (m *machine) floodLarge(n *node, vni vxlan.VNI, inner []byte) {
 	m.lab.t.Helper()
-	c := must(m.ListenUDP(m.packet(n, vni, inner).Src))(m.lab.t)
+	m.sendLarge(m.packet(n, vni, inner))
+}
+
+// sendLarge sends a packet through a UDP socket: the kernel fragments it.
+func (m *machine) sendLarge(d netlab.Datagram) {
+	m.lab.t.Helper()
+	c := must(m.ListenUDP(d.Src))(m.lab.t)
 	defer c.Close()
-	raw := must(c.SyscallConn())(m.lab.t)
-	level, discover, ttl := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_TTL
-	if m.addr.Is6() {
-		level, discover, ttl = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_UNICAST_HOPS
+	opts := [][3]int{
+		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
+		{unix.IPPROTO_IP, unix.IP_TTL, int(d.TTL)},
+		{unix.IPPROTO_IP, unix.IP_TOS, int(d.TOS)},
 	}
+	if d.Src.Addr().Is6() {
+		opts = [][3]int{
+			{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT},
+			{unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, int(d.TTL)},
+			{unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(d.TOS)},
+		}
+	}
+	raw := must(c.SyscallConn())(m.lab.t)
 	check(m.lab.t, raw.Control(func(fd uintptr) {
-		check(m.lab.t, unix.SetsockoptInt(int(fd), level, discover, unix.IP_PMTUDISC_DONT))
-		check(m.lab.t, unix.SetsockoptInt(int(fd), level, ttl, 64))
+		for _, o := range opts {
+			check(m.lab.t, unix.SetsockoptInt(int(fd), o[0], o[1], o[2]))
+		}
 	}))
-	must(c.WriteToUDPAddrPort(netlab.Encapsulate(vni, inner), netip.AddrPortFrom(n.addr, dataPort)))(m.lab.t)
+	must(c.WriteToUDPAddrPort(d.Payload, d.Dst))(m.lab.t)
 }
 
 // fragments returns the fragments that the machine has received.
@@ -156,6 +171,47 @@ func TestSmallerMTUOnTheWayOut(t *testing.T) {
 			wantCopies(t, vs[1], small, sent{src: src, ttl: 64, vni: vni, inner: large}, small)
 			if ps := vs[1].fragments(); len(ps) != 2 {
 				t.Errorf("got %d fragments, want 2", len(ps))
+			}
+		})
+	}
+}
+
+// Copies that leave in fragments carry what the others do: marks, TTL, source.
+func TestFragmentsKeepMarks(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 5
+	tests := []struct {
+		name string
+		v6   bool
+	}{{name: "IPv4"}, {name: "IPv6", v6: true}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 0)
+			var vs []*machine
+			var n *node
+			wildcard := "svcnode_ip = 0.0.0.0"
+			if tt.v6 {
+				vs, n, wildcard = l.vteps6(2), l.node6(), "svcnode_ip = ::"
+			} else {
+				vs, n = l.vteps(2), l.idle()
+			}
+			n.start("workers = 1", wildcard, markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
+			var want []sent
+			for i, m := range []struct{ ttl, tos uint8 }{{64, 0xb8}, {64, 0xb9}, {64, 0x03}, {64, 0xff}, {2, 0}, {255, 0}, {64, 0}} {
+				in := frame(netlab.Broadcast, i, 3000)
+				d := vs[0].packet(n, vni, in)
+				d.TTL, d.TOS = m.ttl, m.tos
+				d.Src = netip.AddrPortFrom(d.Src.Addr(), uint16(50000+i))
+				vs[0].sendLarge(d)
+				want = append(want, sent{src: d.Src, ttl: m.ttl, tos: m.tos, vni: vni, inner: in})
+			}
+			vs[0].flush(n, vs...)
+			wantCopies(t, vs[1], want...)
+			for _, p := range vs[1].fragments() {
+				if p.TTL != 63 && p.TTL != 1 && p.TTL != 254 {
+					t.Errorf("got a fragment with TTL %d", p.TTL)
+				}
 			}
 		})
 	}

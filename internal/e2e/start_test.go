@@ -222,3 +222,41 @@ func TestStopUnderLoad(t *testing.T) {
 		}
 	}
 }
+
+// A node that was killed leaves nothing in the way of the next one.
+func TestRestartAfterKill(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 52
+	l := newLab(t, 0)
+	vs := l.vteps(2)
+	config := []string{"workers = 1", markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...)}
+	n := l.idle()
+	for range 3 {
+		n.start(config...)
+		wantMember(t, n, vs[0], vs[1], vni, true)
+		check(t, n.proc.Signal(syscall.SIGKILL))
+		must(n.proc.Wait(within(t)))(t)
+	}
+}
+
+// The service address may come after the node: what is sent to it is served
+// from then on.
+func TestServiceAddressComesLater(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 53
+	l := newLab(t, 0)
+	vs := l.vteps(2)
+	n := l.idle()
+	service := netip.PrefixFrom(netip.MustParseAddr(serviceAddr), 32)
+	for _, v := range vs {
+		check(t, v.AddRoute(netlab.Route{To: service, Via: n.addr}))
+	}
+	n.start("workers = 1", "svcnode_ip = "+serviceAddr, markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
+	s := &node{machine: &machine{Namespace: n.Namespace, lab: l, addr: service.Addr(), mac: n.mac}}
+	for range 2 {
+		check(t, n.AddAddr("lo", service))
+		wantMember(t, s, vs[0], vs[1], vni, true)
+		check(t, n.DeleteAddr("lo", service))
+		vs[0].flood(s, vni, frame(netlab.Broadcast, 0, 64))
+	}
+}
