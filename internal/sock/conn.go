@@ -64,11 +64,17 @@ func (c *Conn) ReadQueued(ms []Message) (int, error) {
 }
 
 func (c *Conn) read(ms []Message, flags int) (int, error) {
+	return c.batch(unix.SYS_RECVMMSG, ms, flags, ErrTimeout)
+}
+
+// batch is one system call for all messages. again is the error that stands
+// for EAGAIN.
+func (c *Conn) batch(call uintptr, ms []Message, flags int, again error) (int, error) {
 	if len(ms) == 0 {
 		return 0, nil
 	}
 	for {
-		n, _, e := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&ms[0])),
+		n, _, e := unix.Syscall6(call, uintptr(c.fd), uintptr(unsafe.Pointer(&ms[0])),
 			uintptr(len(ms)), uintptr(flags), 0, 0)
 		switch e {
 		case 0:
@@ -76,7 +82,7 @@ func (c *Conn) read(ms []Message, flags int) (int, error) {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			return 0, ErrTimeout
+			return 0, again
 		default:
 			return 0, e
 		}
@@ -87,23 +93,7 @@ func (c *Conn) read(ms []Message, flags int) (int, error) {
 // message that it refuses and reports the refusal only if that message is the
 // first of a call, so the caller goes on behind what was taken.
 func (c *Conn) WriteBatch(ms []Message) (int, error) {
-	if len(ms) == 0 {
-		return 0, nil
-	}
-	for {
-		n, _, e := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(c.fd), uintptr(unsafe.Pointer(&ms[0])),
-			uintptr(len(ms)), unix.MSG_DONTWAIT, 0, 0)
-		switch e {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-			continue
-		case unix.EAGAIN:
-			return 0, ErrFull
-		default:
-			return 0, e
-		}
-	}
+	return c.batch(unix.SYS_SENDMMSG, ms, unix.MSG_DONTWAIT, ErrFull)
 }
 
 // WaitWritable waits until at least half of the send buffer is free, or d has
