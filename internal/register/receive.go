@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -284,12 +283,4 @@ func debugging(log logrus.FieldLogger) bool {
 		return l.IsLevelEnabled(logrus.DebugLevel)
 	}
 	return false
-}
-
-// discard returns a logger that writes nothing.
-func discard() *logrus.Logger {
-	l := logrus.New()
-	l.SetOutput(io.Discard)
-	l.SetLevel(logrus.PanicLevel)
-	return l
 }

@@ -149,16 +149,12 @@ type Server struct {
 
 // New returns a Server, which does nothing until Run.
 func New(o Options) *Server {
-	log := o.Log
-	if log == nil {
-		log = discard()
-	}
 	s := &Server{
 		conns:   o.Conns,
 		table:   o.Table,
 		relayer: o.Relayer,
 		now:     o.Now,
-		log:     log.WithField("task", "register"),
+		log:     logging.OrDiscard(o.Log).WithField("task", "register"),
 		repeats: &logging.Limiter{},
 		sources: newSources(),
 		answers: newAnswers(),
