@@ -196,11 +196,20 @@ func TestFirewall(t *testing.T) {
 // Nothing but what a test sends is on a segment, so that frames can be counted.
 func TestSegmentIsQuiet(t *testing.T) {
 	a, b := pair4(t)
+	for _, n := range []*netlab.Namespace{a, b} {
+		if got := must(n.Sysctl("net/ipv6/conf/eth0/disable_ipv6"))(t); got != "1" {
+			t.Errorf("%s: got disable_ipv6 %s, want 1", n.Name, got)
+		}
+	}
 	c := must(b.Capture("eth0"))(t)
+	own := must(a.Capture("eth0"))(t)
 	check(t, a.Send("eth0", netlab.Ethernet(netlab.Broadcast, must(a.Link("eth0"))(t).MAC, 0x88b5, []byte("marker"))))
 	ps := must(c.Wait(within(t), 1, nil))(t)
 	if len(ps) != 1 || ps[0].EtherType != 0x88b5 {
 		t.Errorf("got %d frames, first % x, want the marker alone", len(ps), ps[0].Frame)
+	}
+	if ps := must(own.Packets(nil))(t); len(ps) != 0 {
+		t.Errorf("got %d frames captured at their sender, want 0", len(ps))
 	}
 	check(t, c.Reset())
 	if ps := must(c.Packets(nil))(t); len(ps) != 0 {
