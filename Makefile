@@ -61,7 +61,7 @@ bench: build ## measure against the obvious program, in namespaces (root)
 	@bin/bench -vxsnd bin/vxsnd
 
 lint: go ## formatting, vet, staticcheck, directions of dependencies
-	@out=$$($(dir $(GO))gofmt -l cmd internal); [ -z "$$out" ] || { echo "gofmt would change: $$out" >&2; exit 1; }
+	@out=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal); [ -z "$$out" ] || { echo "gofmt would change: $$out" >&2; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) tool depguard ./...
@@ -81,12 +81,16 @@ clean: ## remove what was built
 go:
 	@[ -x "$(GO)" ] || { echo 'no Go toolchain found: install Go 1.26 or newer, or say make GO=/path/to/go' >&2; exit 1; }
 
+# $(call apt,PACKAGES) installs Debian packages, as root.
+apt = { [ "$(ROOT)" ] && command -v apt-get >/dev/null && \
+	{ apt-get install -y $(1) || { apt-get update && apt-get install -y $(1); }; }; }
+
 # The race detector needs a C compiler.
 cgo: go
-	@command -v gcc >/dev/null || { [ "$(ROOT)" ] && apt-get install -y gcc libc6-dev; } || \
+	@command -v gcc >/dev/null || $(call apt,gcc libc6-dev) || \
 		{ echo 'the race detector needs a C compiler: apt-get install gcc libc6-dev' >&2; exit 1; }
 
 # A kernel without VRF devices runs their test in a kernel that has them.
 vrf:
-	@if [ "$(ROOT)" ] && zcat /proc/config.gz 2>/dev/null | grep -q '^# CONFIG_NET_VRF is not set' && \
-		[ ! -x /usr/bin/linux.uml ]; then apt-get install -y user-mode-linux; fi
+	@[ ! "$(ROOT)" ] || [ -x /usr/bin/linux.uml ] || \
+		! zcat /proc/config.gz 2>/dev/null | grep -q '^# CONFIG_NET_VRF is not set' || $(call apt,user-mode-linux)
