@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"vxsnd/internal/netlab"
@@ -20,6 +21,8 @@ import (
 type node struct {
 	*machine
 	proc *netlab.Process
+	// ended are the processes that a test has ended itself.
+	ended []*netlab.Process
 }
 
 // node adds the machine 192.0.2.254 and starts vxsnd there with one worker, so
@@ -50,9 +53,18 @@ func (n *node) start(config ...string) {
 		}
 	})
 	n.lab.t.Cleanup(func() {
+		for line := range strings.Lines(proc.Output()) {
+			if fields(line)["level"] == "error" {
+				n.lab.t.Errorf("got an error logged: %s", line)
+			}
+		}
+		if slices.Contains(n.ended, proc) {
+			return // the test has looked at the status
+		}
 		select {
 		case <-proc.Done():
-			return // a test that stops it looks at the status itself
+			n.lab.t.Error("vxsnd ended before the test")
+			return
 		default:
 		}
 		// The test's own context has ended by now.
@@ -88,12 +100,19 @@ func says(msg string) func(string) bool {
 	return func(line string) bool { return fields(line)["msg"] == msg }
 }
 
+// end ends vxsnd with a signal and returns its exit status.
+func (n *node) end(signal syscall.Signal) (status int) {
+	n.lab.t.Helper()
+	n.ended = append(n.ended, n.proc)
+	check(n.lab.t, n.proc.Signal(signal))
+	return must(n.proc.Wait(within(n.lab.t)))(n.lab.t)
+}
+
 // stop ends vxsnd with SIGTERM, fails the test unless its status is 0, and
 // returns what it counted.
 func (n *node) stop() counters {
 	n.lab.t.Helper()
-	status := must(n.proc.Stop(within(n.lab.t)))(n.lab.t)
-	if status != 0 {
+	if status := n.end(syscall.SIGTERM); status != 0 {
 		n.lab.t.Fatalf("got status %d, want 0; output:\n%s", status, tail(n.proc.Output()))
 	}
 	for line := range strings.Lines(n.proc.Output()) {

@@ -11,7 +11,6 @@ package e2e
 //	  1     2   …      8       192.0.2.N
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -95,6 +94,6 @@ func TestOrderWithSeveralWorkers(t *testing.T) {
 	}
 	c := n.stop()
 	if got, want := c.get("packets"), flows*rounds*each; got != want {
-		t.Errorf("got %d packets counted, want %d: %s", got, want, fmt.Sprint(c.fields))
+		t.Errorf("got %d packets counted, want %d: %v", got, want, c.fields)
 	}
 }

@@ -209,8 +209,7 @@ func TestStopUnderLoad(t *testing.T) {
 		check(t, netlab.Wait(within(t), "copies", func() bool {
 			return must(vs[1].Link("eth0"))(t).ReceivedPackets > before+1000
 		}))
-		check(t, n.proc.Signal(signal))
-		status := must(n.proc.Wait(within(t)))(t)
+		status := n.end(signal)
 		cancel()
 		<-done
 		if status != 0 {
@@ -234,8 +233,7 @@ func TestRestartAfterKill(t *testing.T) {
 	for range 3 {
 		n.start(config...)
 		wantMember(t, n, vs[0], vs[1], vni, true)
-		check(t, n.proc.Signal(syscall.SIGKILL))
-		must(n.proc.Wait(within(t)))(t)
+		n.end(syscall.SIGKILL)
 	}
 }
 
