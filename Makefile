@@ -79,7 +79,7 @@ clean: ## remove what was built
 	rm -rf bin
 
 go:
-	@[ -x "$(GO)" ] || { echo 'no Go toolchain found: install Go 1.26 or newer, or say make GO=/path/to/go' >&2; exit 1; }
+	@command -v "$(GO)" >/dev/null || { echo 'no Go toolchain found: install Go 1.26 or newer, or say make GO=/path/to/go' >&2; exit 1; }
 
 # $(call apt,PACKAGES) installs Debian packages, as root.
 apt = { [ "$(ROOT)" ] && command -v apt-get >/dev/null && \
