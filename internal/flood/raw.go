@@ -23,12 +23,12 @@ import (
 )
 
 const (
-	// sendBuffer is the send buffer of a worker's raw socket, bytes. A
-	// neighbour that does not resolve keeps up to unres_qlen_bytes (212,992 by
-	// default, arp(7)) of it for seconds; this much outlasts some 150 of them.
+	// sendBuffer is the send buffer of a worker's raw socket, bytes, where
+	// CAP_NET_ADMIN allows it. A neighbour that does not resolve keeps up to
+	// unres_qlen_bytes (212,992 by default, arp(7)) of it for seconds.
 	sendBuffer = 32 << 20
 
-	// slowBuffer is the send buffer for members that do not resolve.
+	// slowBuffer is the send buffer for members that do not resolve, bytes.
 	slowBuffer = 256 << 10
 
 	// reportEvery is the shortest time between two reports of the same thing.
@@ -50,12 +50,21 @@ type RawConfig struct {
 	// Receive is the receive buffer of each socket, bytes.
 	Receive int
 	// Clock tells the time that the table goes by.
-	Clock func() fdb.Time
-	// Unresolved returns the neighbours that do not resolve, nil if there are
-	// none. The set is not modified afterwards.
-	Unresolved func() map[netip.Addr]struct{}
+	Clock      func() fdb.Time
+	Neighbours Neighbours
 	Settings   Settings
 	Log        logrus.FieldLogger
+}
+
+// Neighbours knows the neighbours that do not resolve; *underlay.Underlay does.
+// Its methods are called concurrently.
+type Neighbours interface {
+	// Unresolved returns their addresses, nil if there are none. The set is
+	// not modified afterwards.
+	Unresolved() map[netip.Addr]struct{}
+	// Recheck looks for them anew, and returns when Unresolved shows them or
+	// after wait.
+	Recheck(wait time.Duration)
 }
 
 // Raw is the engine that works everywhere and that others are measured by: a
@@ -143,18 +152,17 @@ func (r *Raw) addWorker(addr netip.AddrPort) error {
 		return err
 	}
 	w := &worker{
-		lane:       *l,
-		conn:       conn,
-		table:      r.table,
-		loops:      r.loops,
-		clock:      r.cfg.Clock,
-		settings:   func() Settings { return *r.settings.Load() },
-		unresolved: r.cfg.Unresolved,
-		in:         sock.NewInbox(receiveBatch),
-		packets:    make([]Packet, 0, receiveBatch),
-		lookups:    make([]fdb.Lookup, 0, receiveBatch),
-		learned:    make([]fdb.Learned, 0, receiveBatch),
-		stats:      &r.stats[len(r.workers)],
+		lane:     *l,
+		conn:     conn,
+		table:    r.table,
+		loops:    r.loops,
+		clock:    r.cfg.Clock,
+		settings: func() Settings { return *r.settings.Load() },
+		in:       sock.NewInbox(receiveBatch),
+		packets:  make([]Packet, 0, receiveBatch),
+		lookups:  make([]fdb.Lookup, 0, receiveBatch),
+		learned:  make([]fdb.Learned, 0, receiveBatch),
+		stats:    &r.stats[len(r.workers)],
 	}
 	w.alive.Store(int64(r.cfg.Clock()))
 	r.workers = append(r.workers, w)
@@ -177,28 +185,34 @@ func (r *Raw) addInjector(like netip.Addr) error {
 }
 
 func (r *Raw) newLane(like netip.Addr) (*lane, error) {
-	main, err := sock.OpenRaw(like, r.cfg.VRF, sendBuffer)
+	main, err := r.newQueue(like, sendBuffer)
 	if err != nil {
 		return nil, err
 	}
-	r.closers = append(r.closers, main.Close)
-	slow, err := sock.OpenRaw(like, r.cfg.VRF, slowBuffer)
+	slow, err := r.newQueue(like, slowBuffer)
 	if err != nil {
 		return nil, err
 	}
-	r.closers = append(r.closers, slow.Close)
-	frag, err := sock.OpenFragmenter(like, r.cfg.VRF, sendBuffer)
+	main.full, main.wait = metrics.DropBlocked, true
+	slow.full = metrics.DropUnresolved
+	return &lane{
+		v4: like.Is4(), port: r.cfg.DestPort, main: main, slow: slow, neighbours: r.cfg.Neighbours,
+	}, nil
+}
+
+// newQueue opens the sockets of a queue, with send buffers of this size.
+func (r *Raw) newQueue(like netip.Addr, buffer int) (queue, error) {
+	conn, err := sock.OpenRaw(like, r.cfg.VRF, buffer)
 	if err != nil {
-		return nil, err
+		return queue{}, err
+	}
+	r.closers = append(r.closers, conn.Close)
+	frag, err := sock.OpenFragmenter(like, r.cfg.VRF, buffer)
+	if err != nil {
+		return queue{}, err
 	}
 	r.closers = append(r.closers, frag.Close)
-	return &lane{
-		v4:   like.Is4(),
-		port: r.cfg.DestPort,
-		main: queue{conn: main, out: sock.NewOutbox(sendBatch, like), full: metrics.DropBlocked, wait: true},
-		slow: queue{conn: slow, out: sock.NewOutbox(sendBatch, like), full: metrics.DropUnresolved},
-		frag: frag,
-	}, nil
+	return queue{conn: conn, frag: frag, out: sock.NewOutbox(sendBatch, like)}, nil
 }
 
 // Run replicates until ctx is done and the queues of the sockets are empty.
@@ -310,7 +324,7 @@ func (r *Raw) Inject(p Packet) error {
 		l.count.Drops[drop]++
 		return nil
 	}
-	l.begin(*r.settings.Load(), r.cfg.Unresolved())
+	l.begin(*r.settings.Load())
 	l.replicate(now, &p, &q[0].Snapshot)
 	l.end()
 	if q[0].Learn && !p.NoLearn {

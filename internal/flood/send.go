@@ -24,12 +24,29 @@ const (
 	// buffer. A device that drains needs far less. What does not drain is a
 	// neighbour that does not resolve, and it must not hold up the others.
 	patience = 20 * time.Millisecond
+
+	// probeBytes is how much is sent before the send buffer is looked at
+	// again, with copyOverhead for what the kernel keeps besides a copy's
+	// payload. It has to be small beside the buffer that the kernel grants
+	// without CAP_NET_ADMIN (net.core.wmem_max, 212,992 by default, doubled).
+	probeBytes   = 64 << 10
+	copyOverhead = 768
+
+	// crowded is the share of the send buffer past which neighbours are
+	// looked at: packets that wait for one stay in the buffer.
+	crowded = 0.25
+
+	// recheckWait is the longest time that a worker waits for that look, and
+	// recheckEvery the shortest time between two.
+	recheckWait  = 5 * time.Millisecond
+	recheckEvery = 50 * time.Millisecond
 )
 
 // sender writes batches; sock.Conn is the real one.
 type sender interface {
 	WriteBatch(ms []sock.Message) (int, error)
 	WaitWritable(d time.Duration) bool
+	Backlog() float64
 }
 
 // fragmenter sends single packets that the kernel fragments where needed;
@@ -45,20 +62,23 @@ type lane struct {
 	v4    bool
 	port  uint16 // destination port, where the member names none
 	main  queue
-	slow  queue // to neighbours that do not resolve, with a send buffer of its own
-	frag  fragmenter
+	slow  queue // to neighbours that do not resolve, with send buffers of its own
 	count metrics.FloodCount
 
-	hdr      header
-	settings Settings
+	hdr        header
+	settings   Settings
+	neighbours Neighbours
 	// unresolved is the set of neighbours that do not resolve, nil if there are none.
 	unresolved map[netip.Addr]struct{}
 	left       time.Duration // what remains of the batch's patience
+	unprobed   int           // bytes sent since the send buffer was looked at
+	rechecked  time.Time     // when neighbours were last looked at
 }
 
 // A queue is a socket with the copies that wait for it.
 type queue struct {
 	conn sender
+	frag fragmenter // for what does not fit
 	out  *sock.Outbox
 	full metrics.Drop // why a copy ends when the send buffer has no room
 	// wait tells whether to wait for room at all.
@@ -66,8 +86,8 @@ type queue struct {
 }
 
 // begin sets what holds for all packets of a batch.
-func (l *lane) begin(s Settings, unresolved map[netip.Addr]struct{}) {
-	l.settings, l.unresolved, l.left = s, unresolved, patience
+func (l *lane) begin(s Settings) {
+	l.settings, l.unresolved, l.left = s, l.neighbours.Unresolved(), patience
 }
 
 // replicate queues the copies of p for all live destinations but its sender.
@@ -96,7 +116,7 @@ func (l *lane) replicate(now fdb.Time, p *Packet, snap *fdb.Snapshot) {
 			continue
 		}
 		q := &l.main
-		if l.unresolved != nil && l.isUnresolved(d) {
+		if l.unresolved != nil && l.isUnresolved(d.Addr()) {
 			q = &l.slow
 		}
 		if q.out.Full() {
@@ -120,9 +140,30 @@ func (l *lane) add(q *queue, d *fdb.Destination, payload []byte) {
 	}
 }
 
-func (l *lane) isUnresolved(d *fdb.Destination) bool {
-	_, ok := l.unresolved[d.Addr()]
+func (l *lane) isUnresolved(a netip.Addr) bool {
+	_, ok := l.unresolved[a]
 	return ok
+}
+
+// probe looks at the send buffer now and then. Where packets pile up in it,
+// some neighbour may not resolve: copies to it go another way from now on,
+// before they take the room of all others.
+func (l *lane) probe() {
+	if l.unprobed < probeBytes {
+		return
+	}
+	l.unprobed = 0
+	if l.main.conn.Backlog() > crowded {
+		l.recheck()
+	}
+}
+
+func (l *lane) recheck() {
+	if now := time.Now(); now.Sub(l.rechecked) >= recheckEvery {
+		l.rechecked = now
+		l.neighbours.Recheck(recheckWait)
+		l.unresolved = l.neighbours.Unresolved()
+	}
 }
 
 // end hands everything that is queued to the kernel.
@@ -146,10 +187,9 @@ func (l *lane) flush(q *queue) {
 		}
 		switch {
 		case errors.Is(err, sock.ErrFull):
-			if q.wait && l.waitFor(q.conn) {
+			if l.waitFor(q, off, q.conn) {
 				continue
 			}
-			l.count.Drops[q.full]++
 		case errors.Is(err, unix.EMSGSIZE):
 			l.oversize(q, off)
 		default:
@@ -158,22 +198,41 @@ func (l *lane) flush(q *queue) {
 		off++
 	}
 	q.out.Reset()
+	if q.wait {
+		l.probe()
+	}
 }
 
 func (l *lane) sent(q *queue, i int) {
+	n := q.out.PayloadLen(i)
 	l.count.Copies++
-	l.count.CopyBytes += uint64(q.out.PayloadLen(i))
+	l.count.CopyBytes += uint64(n)
+	l.unprobed += n + copyOverhead
 }
 
-// waitFor waits for room in a send buffer within the batch's patience.
-func (l *lane) waitFor(w interface{ WaitWritable(time.Duration) bool }) bool {
-	if l.left <= 0 {
+// waitFor waits for room in a socket's send buffer for copy i of a queue,
+// within the batch's patience. If there is none, or if the copy's destination
+// turns out not to resolve, it counts the copy as dropped and returns false.
+func (l *lane) waitFor(q *queue, i int, w interface{ WaitWritable(time.Duration) bool }) bool {
+	if !q.wait {
+		l.count.Drops[q.full]++
 		return false
 	}
-	start := time.Now()
-	ok := w.WaitWritable(l.left)
-	l.left -= time.Since(start)
-	return ok
+	l.recheck()
+	if l.isUnresolved(q.out.Destination(i)) {
+		l.count.Drops[metrics.DropUnresolved]++
+		return false
+	}
+	if l.left > 0 {
+		start := time.Now()
+		ok := w.WaitWritable(l.left)
+		l.left -= time.Since(start)
+		if ok {
+			return true
+		}
+	}
+	l.count.Drops[q.full]++
+	return false
 }
 
 // oversize deals with copy i of a queue, which is larger than the outgoing
@@ -196,16 +255,15 @@ func (l *lane) oversize(q *queue, i int) {
 		h = h[ipv6Len:]
 	}
 	for {
-		err := l.frag.Send(src, dst, ttl, tos, h, q.out.Payload(i))
+		err := q.frag.Send(src, dst, ttl, tos, h, q.out.Payload(i))
 		switch {
 		case err == nil:
 			l.count.Fragmented++
 			l.sent(q, i)
 		case errors.Is(err, sock.ErrFull):
-			if q.wait && l.waitFor(l.frag) {
+			if l.waitFor(q, i, q.frag) {
 				continue
 			}
-			l.count.Drops[q.full]++
 		default:
 			l.count.Drops[dropOf(err)]++
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,7 +24,10 @@ import (
 type fakeSender struct {
 	socktest.Writer
 	waits, room int
+	backlog     float64
 }
+
+func (f *fakeSender) Backlog() float64 { return f.backlog }
 
 func (f *fakeSender) WaitWritable(time.Duration) bool {
 	f.waits++
@@ -49,8 +53,32 @@ func (f *fakeFragmenter) Send(src, dst netip.Addr, ttl, tos uint8, udp, payload 
 	return nil
 }
 
+// fakeNeighbours shows what is hidden when it is asked to look again.
+type fakeNeighbours struct {
+	shown, hidden map[netip.Addr]struct{}
+	rechecks      int
+}
+
+func (f *fakeNeighbours) Unresolved() map[netip.Addr]struct{} { return f.shown }
+
+func (f *fakeNeighbours) Recheck(time.Duration) {
+	f.rechecks++
+	if f.hidden != nil {
+		f.shown, f.hidden = f.hidden, nil
+	}
+}
+
+func addrs(list ...string) map[netip.Addr]struct{} {
+	m := make(map[netip.Addr]struct{})
+	for _, a := range list {
+		m[netip.MustParseAddr(a)] = struct{}{}
+	}
+	return m
+}
+
 type rig struct {
 	lane
+	neighbours fakeNeighbours
 	main, slow fakeSender
 	frag       fakeFragmenter
 	table      *fdb.Table
@@ -63,9 +91,9 @@ func newRig(t *testing.T, like string, members ...string) *rig {
 	r.frag.to = &r.main
 	r.lane = lane{
 		v4: a.Is4(), port: vxlan.Port,
-		main: queue{conn: &r.main, out: sock.NewOutbox(4, a), full: metrics.DropBlocked, wait: true},
-		slow: queue{conn: &r.slow, out: sock.NewOutbox(4, a), full: metrics.DropUnresolved},
-		frag: &r.frag,
+		main:       queue{conn: &r.main, frag: &r.frag, out: sock.NewOutbox(4, a), full: metrics.DropBlocked, wait: true},
+		slow:       queue{conn: &r.slow, frag: &r.frag, out: sock.NewOutbox(4, a), full: metrics.DropUnresolved},
+		neighbours: &r.neighbours,
 	}
 	for _, m := range members {
 		r.member(m, time.Minute)
@@ -82,7 +110,7 @@ func (r *rig) flood(now fdb.Time, src string, ttl uint8, payload string) {
 	p := Packet{Source: netip.MustParseAddrPort(src), TTL: ttl, Payload: append(vxlan.AppendHeader(nil, 77), payload...)}
 	q := []fdb.Lookup{{VNI: 77, Source: p.Source.Addr()}}
 	r.table.LookupBatch(now, q)
-	r.begin(r.settings, r.unresolved)
+	r.begin(r.settings)
 	r.replicate(now, &p, &q[0].Snapshot)
 	r.end()
 }
@@ -265,7 +293,7 @@ func TestFullSendBuffer(t *testing.T) {
 
 func TestUnresolvedNeighboursHaveTheirOwnQueue(t *testing.T) {
 	r := newRig(t, "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
-	r.unresolved = map[netip.Addr]struct{}{netip.MustParseAddr("10.0.0.3"): {}}
+	r.neighbours.shown = addrs("10.0.0.3")
 	r.slow.Fail = func(netip.Addr, int) error { return sock.ErrFull }
 	r.flood(1, "10.0.0.1:1", 64, "frame")
 	r.want(t, []string{"10.0.0.2", "10.0.0.4"}, map[metrics.Drop]uint64{metrics.DropUnresolved: 1})
@@ -276,5 +304,45 @@ func TestUnresolvedNeighboursHaveTheirOwnQueue(t *testing.T) {
 	r.flood(1, "10.0.0.1:1", 64, "frame")
 	if len(r.slow.Sent) != 1 {
 		t.Errorf("got %d copies in the queue of unresolved neighbours, want 1", len(r.slow.Sent))
+	}
+}
+
+func TestCrowdedSendBufferShowsUnresolvedNeighbours(t *testing.T) {
+	r := newRig(t, "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+	r.neighbours.hidden = addrs("10.0.0.3")
+	big := strings.Repeat("x", 20000)
+	r.flood(1, "10.0.0.1:1", 64, big) // 60,000 bytes: not looked at yet
+	r.main.backlog = crowded
+	r.flood(1, "10.0.0.1:1", 64, big)
+	if r.neighbours.rechecks != 0 {
+		t.Errorf("got %d looks at neighbours while there is room, want none", r.neighbours.rechecks)
+	}
+	r.main.backlog = 2 * crowded
+	r.flood(1, "10.0.0.1:1", 64, big)
+	r.flood(1, "10.0.0.1:1", 64, big)
+	if r.neighbours.rechecks != 1 {
+		t.Errorf("got %d looks at neighbours, want 1", r.neighbours.rechecks)
+	}
+	r.main.Sent = nil
+	r.flood(1, "10.0.0.1:1", 64, "frame")
+	if got, want := r.to(), []string{"10.0.0.2", "10.0.0.4"}; !slices.Equal(got, want) || len(r.slow.Sent) == 0 {
+		t.Errorf("got %v and %d slow ones, want %v and the third", got, len(r.slow.Sent), want)
+	}
+}
+
+func TestFullSendBufferShowsUnresolvedNeighbours(t *testing.T) {
+	r := newRig(t, "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+	r.neighbours.hidden = addrs("10.0.0.3")
+	r.main.room = 10
+	r.main.Fail = func(to netip.Addr, _ int) error {
+		if to.String() == "10.0.0.3" {
+			return sock.ErrFull
+		}
+		return nil
+	}
+	r.flood(1, "10.0.0.1:1", 64, "frame")
+	r.want(t, []string{"10.0.0.2", "10.0.0.4"}, map[metrics.Drop]uint64{metrics.DropUnresolved: 1})
+	if r.main.waits != 0 {
+		t.Errorf("waited %d times for room in front of a neighbour that does not resolve", r.main.waits)
 	}
 }

@@ -4,7 +4,6 @@ package flood
 
 import (
 	"errors"
-	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -47,9 +46,7 @@ type worker struct {
 	loops *loopDetector
 	clock func() fdb.Time
 
-	// settings and unresolved are read once per batch.
-	settings   func() Settings
-	unresolved func() map[netip.Addr]struct{}
+	settings func() Settings // read once per batch
 
 	in       *sock.Inbox
 	datagram sock.Datagram
@@ -123,7 +120,7 @@ func (w *worker) flood(n int) {
 	}
 	w.table.LookupBatch(now, w.lookups)
 
-	w.begin(w.settings(), w.unresolved())
+	w.begin(w.settings())
 	w.learned = w.learned[:0]
 	for i := range w.packets {
 		p, l := &w.packets[i], &w.lookups[i]

@@ -28,15 +28,14 @@ func newWorkerRig(t *testing.T, members ...string) *workerRig {
 	r := &workerRig{rig: newRig(t, "10.0.0.1", members...)}
 	now := fdb.Time(1)
 	r.w = &worker{
-		lane:       r.lane,
-		conn:       &r.rd,
-		table:      r.table,
-		loops:      newLoopDetector(),
-		clock:      func() fdb.Time { return now },
-		settings:   func() Settings { return Settings{} },
-		unresolved: func() map[netip.Addr]struct{} { return nil },
-		in:         sock.NewInbox(receiveBatch),
-		stats:      new(metrics.Flood),
+		lane:     r.lane,
+		conn:     &r.rd,
+		table:    r.table,
+		loops:    newLoopDetector(),
+		clock:    func() fdb.Time { return now },
+		settings: func() Settings { return Settings{} },
+		in:       sock.NewInbox(receiveBatch),
+		stats:    new(metrics.Flood),
 	}
 	return r
 }
@@ -201,6 +200,7 @@ type discard struct{}
 
 func (discard) WriteBatch(ms []sock.Message) (int, error) { return len(ms), nil }
 func (discard) WaitWritable(time.Duration) bool           { return true }
+func (discard) Backlog() float64                          { return 0 }
 
 func TestLoopIsNoticed(t *testing.T) {
 	d := newLoopDetector()
@@ -249,15 +249,14 @@ func BenchmarkFlood(b *testing.B) {
 			table.Apply(0, us)
 			like := netip.AddrFrom4([4]byte{10})
 			w := &worker{
-				lane: lane{v4: true, port: vxlan.Port,
+				lane: lane{v4: true, port: vxlan.Port, neighbours: &fakeNeighbours{},
 					main: queue{conn: discard{}, out: sock.NewOutbox(sendBatch, like), wait: true},
 					slow: queue{conn: discard{}, out: sock.NewOutbox(sendBatch, like)}},
 				table: table, loops: newLoopDetector(),
-				clock:      func() fdb.Time { return 1 },
-				settings:   func() Settings { return Settings{} },
-				unresolved: func() map[netip.Addr]struct{} { return nil },
-				in:         sock.NewInbox(receiveBatch),
-				stats:      new(metrics.Flood),
+				clock:    func() fdb.Time { return 1 },
+				settings: func() Settings { return Settings{} },
+				in:       sock.NewInbox(receiveBatch),
+				stats:    new(metrics.Flood),
 			}
 			var in socktest.Reader
 			batch := make([]sock.Datagram, receiveBatch)

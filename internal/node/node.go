@@ -167,7 +167,7 @@ func (n *Node) Listen(ctx context.Context) error {
 		CPUs:       cpus,
 		Receive:    n.cfg.ReceiveQueue,
 		Clock:      clock,
-		Unresolved: n.underlay.Unresolved,
+		Neighbours: n.underlay,
 		Settings:   floodSettings(&n.cfg),
 		Log:        n.log,
 	}, n.table)

@@ -123,19 +123,34 @@ func (c *Conn) ReceiveBuffer() int { return buffer(c.fd, unix.SO_RCVBUF) }
 // SendBuffer returns the size of the send buffer in bytes, as asked for.
 func (c *Conn) SendBuffer() int { return buffer(c.fd, unix.SO_SNDBUF) }
 
-// memInfoDrops is the index of the drop counter in the answer to SO_MEMINFO
-// (SK_MEMINFO_DROPS in linux/sock_diag.h, Linux 4.12).
-const memInfoDrops = 8
+// Indexes into the answer to SO_MEMINFO (linux/sock_diag.h, Linux 4.12).
+const (
+	memInfoSent  = 2 // SK_MEMINFO_WMEM_ALLOC
+	memInfoSend  = 3 // SK_MEMINFO_SNDBUF
+	memInfoDrops = 8 // SK_MEMINFO_DROPS
+	memInfoLen   = 9
+)
+
+func (c *Conn) memInfo() (info [memInfoLen]uint32, ok bool) {
+	n := uint32(unsafe.Sizeof(info))
+	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(c.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&n)), 0)
+	return info, e == 0 && uintptr(n) >= unsafe.Sizeof(info)
+}
 
 // Drops returns how many datagrams the kernel has dropped for want of room in
 // the receive buffer since the socket was opened, modulo 2^32.
 func (c *Conn) Drops() (uint32, bool) {
-	var info [memInfoDrops + 1]uint32
-	n := uint32(unsafe.Sizeof(info))
-	_, _, e := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(c.fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
-		uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&n)), 0)
-	if e != 0 || uintptr(n) < unsafe.Sizeof(info) {
-		return 0, false
+	info, ok := c.memInfo()
+	return info[memInfoDrops], ok
+}
+
+// Backlog returns the share of the send buffer that is taken by packets which
+// have not left the machine yet, 0 to 1 and a little more.
+func (c *Conn) Backlog() float64 {
+	info, ok := c.memInfo()
+	if !ok || info[memInfoSend] == 0 {
+		return 0
 	}
-	return info[memInfoDrops], true
+	return float64(info[memInfoSent]) / float64(info[memInfoSend])
 }

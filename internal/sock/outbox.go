@@ -88,6 +88,9 @@ func (o *Outbox) add(header int, payload []byte) []byte {
 	return o.headers[off : off+header : off+header]
 }
 
+// Destination returns the address that message i goes to.
+func (o *Outbox) Destination(i int) netip.Addr { return source(&o.names[i]).Addr() }
+
 // Header returns the header of message i.
 func (o *Outbox) Header(i int) []byte {
 	off := i * headerSpace

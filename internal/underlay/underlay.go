@@ -45,6 +45,7 @@ type Underlay struct {
 	log        logrus.FieldLogger
 	handle     *netlink.Handle
 	unresolved atomic.Pointer[map[netip.Addr]struct{}]
+	ask        chan chan struct{} // requests to read the neighbours again
 }
 
 // Open connects to the kernel. vrf names a VRF device, or is empty for the
@@ -54,7 +55,7 @@ func Open(vrf string, log logrus.FieldLogger) (*Underlay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
-	u := &Underlay{vrf: vrf, log: log.WithField("task", task), handle: h}
+	u := &Underlay{vrf: vrf, log: log.WithField("task", task), handle: h, ask: make(chan chan struct{})}
 	if vrf != "" {
 		l, err := h.LinkByName(vrf)
 		if err == nil && l.Type() != "vrf" {
@@ -157,6 +158,24 @@ func (u *Underlay) Unresolved() map[netip.Addr]struct{} {
 	return nil
 }
 
+// Recheck has Run look for neighbours that do not resolve, and returns when
+// Unresolved shows them, or after wait. The kernel says nothing of neighbours
+// that it has only begun to resolve, so whoever waits for them asks.
+func (u *Underlay) Recheck(wait time.Duration) {
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	done := make(chan struct{})
+	select {
+	case u.ask <- done:
+	case <-t.C:
+		return
+	}
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
 // Run follows the kernel until ctx is done. It calls changed with the
 // machine's addresses at the start, and again whenever they have changed.
 func (u *Underlay) Run(ctx context.Context, changed func([]netip.Addr)) error {
@@ -245,6 +264,12 @@ func (f *follower) follow(ctx context.Context) error {
 				return errors.New("subscription to neighbours ended")
 			}
 			f.neighbour(n.Type, &n.Neigh)
+		case done := <-f.u.ask:
+			err := f.readNeighbours()
+			close(done)
+			if err != nil {
+				return err
+			}
 		case <-timer.C:
 			if err := f.read(); err != nil {
 				return err
@@ -285,7 +310,9 @@ func (f *follower) readNeighbours() error {
 	}
 	f.failed = make(map[netip.Addr]struct{})
 	for i := range list {
-		f.note(unix.RTM_NEWNEIGH, &list[i])
+		if a, ok := f.address(&list[i]); ok && list[i].State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) != 0 {
+			f.failed[a] = struct{}{}
+		}
 	}
 	f.publish()
 	return nil
@@ -298,15 +325,21 @@ func (f *follower) neighbour(typ uint16, n *netlink.Neigh) {
 	}
 }
 
-// note tells whether a neighbour changed the set. The kernel tells when a
-// neighbour fails to resolve and when it resolves; while it tries again
-// (NUD_INCOMPLETE) it says nothing, so the neighbour stays in the set.
-func (f *follower) note(typ uint16, n *netlink.Neigh) bool {
+// address returns the address of a neighbour in the underlay.
+func (f *follower) address(n *netlink.Neigh) (netip.Addr, bool) {
 	if n.Family != unix.AF_INET && n.Family != unix.AF_INET6 {
-		return false // a bridge's forwarding entry
+		return netip.Addr{}, false // a bridge's forwarding entry
 	}
 	a, ok := fromIP(n.IP)
-	if !ok || !f.in[n.LinkIndex] {
+	return a, ok && f.in[n.LinkIndex]
+}
+
+// note tells whether a neighbour changed the set. The kernel tells when a
+// neighbour fails to resolve and when it resolves; while it tries
+// (NUD_INCOMPLETE) it says nothing, so the neighbour stays where it is.
+func (f *follower) note(typ uint16, n *netlink.Neigh) bool {
+	a, ok := f.address(n)
+	if !ok {
 		return false
 	}
 	_, had := f.failed[a]
