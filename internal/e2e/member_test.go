@@ -11,7 +11,6 @@ package e2e
 //	  1       2       3      192.0.2.N; 3 registers, also for others
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -328,10 +327,7 @@ func TestCollisionOfIdentifiersIsReported(t *testing.T) {
 		a.register(memberVNI, 90, 5)
 		b.register(memberVNI, 90, 5)
 	}
-	// It is told of once a minute.
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute+patience)
-	defer cancel()
-	line := must(n.proc.WaitLine(ctx, func(line string) bool {
+	line := must(n.proc.WaitLine(within(t), func(line string) bool {
 		f := fields(line)
 		return f["level"] == "warning" && f["vni"] == memberVNI.String()
 	}))(t)

@@ -30,8 +30,10 @@ const (
 	// large answer from overrunning the asker's socket buffer.
 	defaultPause = 100 * time.Millisecond
 
-	// reportInterval is how often collisions and what repeats are reported.
-	reportInterval = time.Minute
+	// reportEvery is the shortest time between two reports of collisions, and
+	// lookEvery how often there may be a first one.
+	reportEvery = time.Minute
+	lookEvery   = time.Second
 
 	// maxCollisionLines bounds the lines of one report of collisions.
 	maxCollisionLines = 16
@@ -201,20 +203,28 @@ func (s *Server) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// report writes to the log, once a minute, what was held back and which
-// identifiers are used by two VTEPs.
+// report writes to the log what was held back, and which identifiers are used
+// by two VTEPs: the first at once, then once a minute what came in between.
 func (s *Server) report(ctx context.Context) {
-	tick := time.NewTicker(reportInterval)
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	var found []fdb.Collision
+	var last time.Time
 	for {
+		var now time.Time
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case now = <-tick.C:
 		}
 		s.repeats.Flush()
+		if !last.IsZero() && now.Sub(last) < reportEvery {
+			continue
+		}
 		found = s.table.Collisions(found[:0])
+		if len(found) > 0 {
+			last = now
+		}
 		for i, c := range found {
 			if i == maxCollisionLines {
 				s.log.WithField("count", len(found)-i).Warn("more identifiers are registered by two vteps")

@@ -102,22 +102,34 @@ func TestFloodIsLoggedOnceAMinute(t *testing.T) {
 
 func TestCollisionsAreReported(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
-		b.table.mu.Lock()
-		for i := range 20 {
-			b.table.collisions = append(b.table.collisions, fdb.Collision{
-				VNI: 7, Identifier: uint64(i), First: addr("10.0.0.1"), Second: addr("10.0.0.2"), Count: 3,
-			})
+		collide := func(n int) {
+			b.table.mu.Lock()
+			defer b.table.mu.Unlock()
+			for i := range n {
+				b.table.collisions = append(b.table.collisions, fdb.Collision{
+					VNI: 7, Identifier: uint64(i), First: addr("10.0.0.1"), Second: addr("10.0.0.2"), Count: 3,
+				})
+			}
 		}
-		b.table.mu.Unlock()
-		b.pass(time.Minute)
+		collide(20)
+		b.pass(time.Second)
 		lines := b.lines(logrus.WarnLevel)
 		if len(lines) != 17 || lines[0].Data["vtep"] != addr("10.0.0.1") || lines[0].Data["other"] != addr("10.0.0.2") ||
 			lines[16].Data["count"] != 4 {
 			t.Errorf("got %d lines, want 16 collisions and how many more there are", len(lines))
 		}
-		b.pass(time.Minute)
+		collide(1)
+		b.pass(time.Minute - time.Second)
 		if lines := b.lines(logrus.WarnLevel); len(lines) != 0 {
-			t.Errorf("got %d lines a minute later, want none", len(lines))
+			t.Errorf("got %d lines within the minute, want none", len(lines))
+		}
+		b.pass(time.Second)
+		if lines := b.lines(logrus.WarnLevel); len(lines) != 1 {
+			t.Errorf("got %d lines after the minute, want 1", len(lines))
+		}
+		b.pass(2 * time.Minute)
+		if lines := b.lines(logrus.WarnLevel); len(lines) != 0 {
+			t.Errorf("got %d lines with nothing new, want none", len(lines))
 		}
 	})
 }
