@@ -20,6 +20,8 @@ const (
 
 	// loopSample is the share of packets that are looked at: one in so many,
 	// chosen by their bytes, so that a packet that returns is chosen again.
+	// Each loopWindow has another choice, so that a loop of the same few
+	// packets is found after a while too.
 	loopSample = 16
 
 	// loopMemory is how many packets are remembered.
@@ -60,7 +62,7 @@ func newLoopDetector() *loopDetector {
 // higher TTL.
 func (d *loopDetector) check(now fdb.Time, vni vxlan.VNI, p *Packet) bool {
 	head := maphash.Bytes(d.seed, p.Payload[:min(len(p.Payload), loopHead)])
-	if head%loopSample != 0 {
+	if (head+uint64(now)/uint64(loopWindow))%loopSample != 0 {
 		return false
 	}
 	h := maphash.Bytes(d.seed, p.Payload) ^ maphash.Comparable(d.seed, p.Source)

@@ -237,6 +237,21 @@ func TestLoopIsNoticed(t *testing.T) {
 	}
 }
 
+func TestLoopOfOnePacketIsNoticed(t *testing.T) {
+	d := newLoopDetector()
+	p := Packet{Source: netip.MustParseAddrPort("10.0.0.1:50000"), Payload: append(vxlan.AppendHeader(nil, 77), "frame"...)}
+	for second := range fdb.Time(2 * loopSample) {
+		now := second * fdb.Time(loopWindow)
+		p.TTL = 64
+		d.check(now, 77, &p)
+		p.TTL = 62
+		if d.check(now+fdb.Time(time.Millisecond), 77, &p) {
+			return
+		}
+	}
+	t.Error("not noticed within two turns of the sample")
+}
+
 func BenchmarkFlood(b *testing.B) {
 	for _, n := range []int{1, 8, 64, 512} {
 		b.Run(fmt.Sprintf("members=%d", n), func(b *testing.B) {
