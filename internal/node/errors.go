@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"golang.org/x/sys/unix"
+
 	"vxsnd/internal/sock"
 )
 
@@ -17,6 +19,10 @@ var (
 	// ErrPrivilege says that a capability is missing.
 	ErrPrivilege = errors.New("lacks privilege")
 )
+
+// unprivilegedPort is the first port that needs no capability
+// (net.ipv4.ip_unprivileged_port_start, ip(7)).
+const unprivilegedPort = 1024
 
 // startError is why a node could not start, with what to do about it.
 type startError struct {
@@ -45,6 +51,9 @@ func (n *Node) explain(err error) error {
 		return &startError{err, ErrBind, fmt.Sprintf(
 			"another vxsnd or a kernel VXLAN device of this namespace holds the port: see 'ss -ulnp' and 'ip -d link show type vxlan', or choose other ports (vxfld_port %d, vxlan_listen_port %d)",
 			n.cfg.VxfldPort, n.cfg.VXLANListenPort)}
+	case errors.Is(err, unix.EACCES) && min(n.cfg.VxfldPort, n.cfg.VXLANListenPort) < unprivilegedPort:
+		return &startError{err, ErrPrivilege,
+			"ports below 1024 need CAP_NET_BIND_SERVICE: choose others, or start as root"}
 	case sock.IsPrivilege(err):
 		return &startError{err, ErrPrivilege,
 			"flooding needs CAP_NET_RAW: start as root, or with AmbientCapabilities=CAP_NET_RAW in a unit; -R serves registrations alone without it"}

@@ -105,20 +105,27 @@ func (n *Node) registerSettings() register.Settings {
 
 // addMembership takes in the static members of the configuration.
 func (n *Node) addMembership() error {
-	var us []fdb.Update
+	now := clock()
 	for _, m := range n.cfg.VTEPMembership {
 		for _, vni := range m.VNIs {
-			us = append(us, fdb.Update{VNI: vni, Addr: m.Addr, Source: fdb.Configuration, Holdtime: fdb.Static})
-		}
-	}
-	r := n.table.Apply(clock(), us)
-	for why, count := range r.Refused {
-		if count > 0 {
-			return fmt.Errorf("vtep_membership: %d members not taken in (%s): raise max_vnis, max_members or max_entries",
-				count, fdb.Refusal(why))
+			u := fdb.Update{VNI: vni, Addr: m.Addr, Source: fdb.Configuration, Holdtime: fdb.Static}
+			for why, count := range n.table.Apply(now, []fdb.Update{u}).Refused {
+				if count > 0 {
+					return membershipError(u, fdb.Refusal(why))
+				}
+			}
 		}
 	}
 	return nil
+}
+
+// membershipError says which static member has no room, and what would make it.
+func membershipError(u fdb.Update, why fdb.Refusal) error {
+	option, ok := capNames[why]
+	if !ok {
+		return fmt.Errorf("vtep_membership: %s in VNI %s: not taken in (%s)", u.Addr, u.VNI, why)
+	}
+	return fmt.Errorf("vtep_membership: %s in VNI %s: no room, raise %s", u.Addr, u.VNI, option)
 }
 
 // Listen opens all sockets. Errors match ErrBind or ErrPrivilege where they

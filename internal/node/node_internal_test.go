@@ -145,8 +145,8 @@ func TestStaticMembersAreRefusedWhereTheyDoNotFit(t *testing.T) {
 		{Addr: netip.MustParseAddr("10.0.0.2"), VNIs: []vxlan.VNI{77}},
 	}
 	_, err := New(c, nil)
-	if err == nil || !strings.Contains(err.Error(), "max_members") {
-		t.Errorf("got %v, want an error that names max_members", err)
+	if want := "vtep_membership: 10.0.0.2 in VNI 77: no room, raise max_members"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
 	}
 	c.VTEPMembership = c.VTEPMembership[:1]
 	if _, err := New(c, nil); err != nil {
@@ -165,6 +165,11 @@ func TestExplain(t *testing.T) {
 		{unix.EPERM, ErrPrivilege, "CAP_NET_RAW"},
 		{unix.EACCES, ErrPrivilege, "CAP_NET_RAW"},
 		{unix.EADDRNOTAVAIL, ErrBind, ""},
+	}
+	low := &Node{cfg: n.cfg}
+	low.cfg.VxfldPort = 80
+	if got := Hint(low.explain(unix.EACCES)); !strings.Contains(got, "CAP_NET_BIND_SERVICE") {
+		t.Errorf("low port: got hint %q, want it to name CAP_NET_BIND_SERVICE", got)
 	}
 	for _, tt := range tests {
 		err := n.explain(fmt.Errorf("listen: %w", tt.err))

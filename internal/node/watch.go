@@ -63,9 +63,13 @@ func (n *Node) sweep(ctx context.Context) error {
 // logReady says that all sockets are bound and served.
 func (n *Node) logReady() {
 	f := logrus.Fields{"svcnode_ip": n.cfg.SvcnodeIP, "vxfld_port": n.cfg.VxfldPort, "engine": "none"}
+	if !n.cfg.SrcIP.IsUnspecified() {
+		f["src_ip"] = n.cfg.SrcIP
+	}
 	if n.engine != nil {
 		f["engine"] = n.engine
-		f["vxlan_port"] = n.cfg.VXLANListenPort
+		f["vxlan_listen_port"] = n.cfg.VXLANListenPort
+		f["vxlan_dest_port"] = n.cfg.VXLANDestPort
 	}
 	if n.cfg.VRF != "" {
 		f["vrf"] = n.cfg.VRF
@@ -79,6 +83,9 @@ func (n *Node) logStopped() {
 	if n.engine != nil {
 		c := n.engine.Counters()
 		f["packets"], f["copies"], f["fragmented"], f["learned"] = c.Packets, c.Copies, c.Fragmented, c.Learned
+		if c.Loops > 0 {
+			f["loops"] = c.Loops
+		}
 		if d := drops(&c); d != "" {
 			f["drops"] = d
 		}

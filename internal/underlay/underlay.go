@@ -58,8 +58,11 @@ func Open(vrf string, log logrus.FieldLogger) (*Underlay, error) {
 	u := &Underlay{vrf: vrf, log: log.WithField("task", task), handle: h, ask: make(chan chan struct{})}
 	if vrf != "" {
 		l, err := h.LinkByName(vrf)
-		if err == nil && l.Type() != "vrf" {
-			err = fmt.Errorf("a device of type %s", l.Type())
+		switch {
+		case errors.As(err, new(netlink.LinkNotFoundError)):
+			err = errors.New("there is no such device")
+		case err == nil && l.Type() != "vrf":
+			err = errors.New("not a VRF device")
 		}
 		if err != nil {
 			h.Close()

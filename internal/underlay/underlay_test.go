@@ -185,7 +185,7 @@ func TestVRFThatIsNone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, want := range map[string]string{"blue": "vrf blue: Link not found", "lo": "vrf lo: a device of type device"} {
+	for name, want := range map[string]string{"blue": "vrf blue: there is no such device", "lo": "vrf lo: not a VRF device"} {
 		err := ns.Do(func() error {
 			_, err := underlay.Open(name, logging.Discard())
 			return err
