@@ -11,6 +11,8 @@ FUZZTIME ?= 10s
 LDFLAGS   = -s -w -X vxsnd/internal/cli.version=$(VERSION)
 LINKS     = vxrd vxsndctl vxrdctl
 ROOT      = $(shell [ "$$(id -u)" = 0 ] && echo 1)
+# What root builds in a user's tree is the user's to build again.
+OWN       = [ -z "$(ROOT)" ] || chown -hR --reference=Makefile bin
 REPORT   := $(shell mktemp -u)
 
 # The tests of whole programs need root for their network namespaces. As root
@@ -29,10 +31,12 @@ build: go ## build bin/vxsnd and its links
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o bin/vxsnd ./cmd/vxsnd
 	@for l in $(LINKS); do ln -sf vxsnd bin/$$l; done
+	@$(OWN)
 
 demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
 	@[ "$(ROOT)" ] || { echo 'make demo needs root for network namespaces: sudo make demo' >&2; exit 1; }
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/demo ./internal/netlab/demo
+	@$(OWN)
 	@bin/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
 
 test: lint cgo vrf ## everything that must pass (root for the tests in namespaces)
@@ -58,6 +62,7 @@ fuzz: go ## run each fuzz target for FUZZTIME (10s)
 bench: build ## measure against the obvious program, in namespaces (root)
 	@[ "$(ROOT)" ] || { echo 'make bench needs root for network namespaces: sudo make bench' >&2; exit 1; }
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/bench ./internal/netlab/bench
+	@$(OWN)
 	@bin/bench -vxsnd bin/vxsnd
 
 lint: go ## formatting, vet, staticcheck, directions of dependencies

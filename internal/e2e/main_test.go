@@ -75,7 +75,7 @@ var build = sync.OnceValues(func() (string, error) {
 		return filepath.Abs(b)
 	}
 	out := filepath.Join(binaryDir, "vxsnd")
-	cmd := exec.Command("go", "build", "-o", out, "vxsnd/cmd/vxsnd")
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", out, "vxsnd/cmd/vxsnd")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	var text bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &text, &text
@@ -91,7 +91,7 @@ var build = sync.OnceValues(func() (string, error) {
 func inUML(t *testing.T, name, feature string, err error, modules ...string) {
 	t.Helper()
 	file := filepath.Join(binaryDir, "e2e.test")
-	cmd := exec.Command("go", "test", "-c", "-o", file, ".")
+	cmd := exec.Command("go", "test", "-c", "-buildvcs=false", "-o", file, ".")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go test -c: %v\n%s", err, text)
