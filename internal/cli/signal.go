@@ -6,40 +6,64 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync"
 	"syscall"
 
 	"github.com/sirupsen/logrus"
 )
 
-// catchSignals returns a context that SIGTERM and SIGINT cancel. From then on
-// they have their usual effect, so that a second one kills. SIGHUP is caught
-// and logged: it would end a daemon that is asked to reload. SIGPIPE is ignored:
-// packets are flooded although nobody reads the log any more. The function
-// returned ends all but that, and waits until it has ended.
+// catchSignals returns a context that SIGTERM and SIGINT cancel; a second one
+// of them kills. SIGHUP is caught and logged: it would end a daemon that is
+// asked to reload. SIGPIPE is ignored: packets are flooded although nobody
+// reads the log any more. The function returned ends all but that, and waits
+// until it has ended.
 func catchSignals(ctx context.Context, log logrus.FieldLogger) (context.Context, func()) {
-	ctx, cancel := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
-	restore := context.AfterFunc(ctx, cancel)
+	ctx, cancel := context.WithCancel(ctx)
 	signal.Ignore(syscall.SIGPIPE)
+	// The channel has room for the first and the second, and stays registered
+	// after the first: if the signals got their usual effect back then, a
+	// second one that comes meanwhile would be lost.
+	end := make(chan os.Signal, 2)
+	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
-	done := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		for {
-			select {
-			case <-hup:
-				log.Warn("reload comes with a later version: restart to change the configuration")
-			case <-done:
-				return
+		stopping := false
+		for s := range end {
+			if stopping {
+				die(s.(syscall.Signal))
 			}
+			stopping = true
+			cancel()
+		}
+	})
+	wg.Go(func() {
+		for range hup {
+			log.Warn("reload comes with a later version: restart to change the configuration")
 		}
 	})
 	return ctx, func() {
-		restore()
-		cancel()
+		// Nothing is sent on a channel after Stop, and what was sent before is
+		// still received: a second signal kills here too.
+		signal.Stop(end)
 		signal.Stop(hup)
-		close(done)
+		close(end)
+		close(hup)
 		wg.Wait()
+		cancel()
 	}
+}
+
+// die ends the process as signal s does where nobody catches it.
+func die(s syscall.Signal) {
+	signal.Reset(s)
+	// A signal to the calling thread takes effect before the call returns; one
+	// to the process may be taken by another thread later.
+	runtime.LockOSThread()
+	_ = syscall.Tgkill(syscall.Getpid(), syscall.Gettid(), s)
+	// The signal was ignored when the process started, as SIGINT is in a job
+	// that a script puts into the background, and now it is again.
+	os.Exit(128 + int(s))
 }

@@ -6,8 +6,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,6 +51,125 @@ func TestSignals(t *testing.T) {
 	}
 	raise(syscall.SIGTERM)
 	<-ctx.Done()
+}
+
+// startFake starts vxsnd with a fake in the node's place by a shell, and
+// returns it with the lines that it logs. The shell runs a command before.
+func startFake(t *testing.T, does, before string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "vxsnd")
+	if err := os.Symlink(exe, name); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "-c", before+`; exec "$0" -D -c /dev/null`, name)
+	cmd.Env = append(os.Environ(), serviceVar+"="+does)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if cmd.ProcessState == nil {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	})
+	return cmd, bufio.NewScanner(out)
+}
+
+// awaitLine reads lines until one has text in it.
+func awaitLine(t *testing.T, lines *bufio.Scanner, text string) {
+	t.Helper()
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), text) {
+			return
+		}
+	}
+	t.Fatalf("got no line with %q", text)
+}
+
+// raise sends a process one signal after the other.
+func raise(t *testing.T, cmd *exec.Cmd, signals ...syscall.Signal) {
+	t.Helper()
+	for _, s := range signals {
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// end waits until a process ends, which it is made to after a while, and
+// returns how.
+func end(cmd *exec.Cmd) syscall.WaitStatus {
+	late := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	defer late.Stop()
+	_ = cmd.Wait()
+	return cmd.ProcessState.Sys().(syscall.WaitStatus)
+}
+
+func TestSecondSignalAlwaysKills(t *testing.T) {
+	const times = 8
+	both := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT}
+	for _, first := range both {
+		for _, second := range both {
+			t.Run(fmt.Sprintf("%v then %v", first, second), func(t *testing.T) {
+				for range times {
+					cmd, lines := startFake(t, "stubborn", ":")
+					awaitLine(t, lines, "fake runs")
+					raise(t, cmd, first)
+					awaitLine(t, lines, "fake stops")
+					raise(t, cmd, second)
+					if got := end(cmd); !got.Signaled() || got.Signal() != second {
+						t.Fatalf("got status %#x, want the end that %v makes", got, second)
+					}
+				}
+			})
+		}
+	}
+	// The kernel makes one of two equal signals that come at once, and of two
+	// that differ it chooses the order.
+	t.Run("both at once", func(t *testing.T) {
+		for range 2 * times {
+			cmd, lines := startFake(t, "stubborn", ":")
+			awaitLine(t, lines, "fake runs")
+			raise(t, cmd, both...)
+			if got := end(cmd); !got.Signaled() || got.Signal() == syscall.SIGKILL {
+				t.Fatalf("got status %#x, want the end that a signal makes", got)
+			}
+		}
+	})
+}
+
+func TestSecondSignalKillsWhereItWasIgnoredAtStart(t *testing.T) {
+	cmd, lines := startFake(t, "stubborn", `trap "" INT`)
+	awaitLine(t, lines, "fake runs")
+	raise(t, cmd, syscall.SIGINT)
+	awaitLine(t, lines, "fake stops")
+	raise(t, cmd, syscall.SIGINT)
+	if got, want := end(cmd), 128+int(syscall.SIGINT); got.ExitStatus() != want {
+		t.Errorf("got status %d, want %d", got.ExitStatus(), want)
+	}
+}
+
+// TestSecondSignalIsNotLostAtTheEnd sends two signals of which the second may
+// find the process at any point of its way out: it ends in any case.
+func TestSecondSignalIsNotLostAtTheEnd(t *testing.T) {
+	for range 10 {
+		cmd, lines := startFake(t, "run", ":")
+		awaitLine(t, lines, "fake runs")
+		raise(t, cmd, syscall.SIGTERM)
+		awaitLine(t, lines, "fake stops")
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may be gone by now
+		if got := end(cmd); got.Signaled() && got.Signal() != syscall.SIGTERM || got.Exited() && got.ExitStatus() != 0 {
+			t.Fatalf("got status %#x, want 0 or the end that SIGTERM makes", got)
+		}
+	}
 }
 
 func TestLogThatNobodyReadsEndsNothing(t *testing.T) {
