@@ -93,6 +93,34 @@ func TestReadingRules(t *testing.T) {
 	}
 }
 
+func TestContinuationThatLooksLikeAnOptionEarnsAWarning(t *testing.T) {
+	const taken = ": the line continues this value, since it starts with a blank: remove the blank if it is "
+	tests := []struct{ name, text, want string }{
+		{"option", "logdest = /tmp/x\n  svcnode_ip = 192.0.2.254\n",
+			"logdest = /tmp/x svcnode_ip = 192.0.2.254\nwarning: f:2: logdest" + taken + "the option svcnode_ip\n"},
+		{"older name, capitals, a colon and a comment", "[common]\nlogdest = /tmp/x\n\n\tServers: a # b\n",
+			"logdest = /tmp/x Servers: a\nwarning: f:4: [common] logdest" + taken + "the option Servers\n"},
+		{"colon without blanks", "logdest = /tmp/x\n holdtime:5\n",
+			"logdest = /tmp/x holdtime:5\nwarning: f:2: logdest" + taken + "the option holdtime\n"},
+		{"section", "logdest = /tmp/x\n [Vxsnd]\n",
+			"logdest = /tmp/x [Vxsnd]\nwarning: f:2: logdest" + taken + "the section [vxsnd]\n"},
+		{"each line", "logdest = /tmp/x\n area=1\n area=2\n", "logdest = /tmp/x area=1 area=2\n" +
+			"warning: f:2: logdest" + taken + "the option area\nwarning: f:3: logdest" + taken + "the option area\n"},
+		{"no option", "logdest = /tmp/x\n a = b\n = c\n [d]\n", "logdest = /tmp/x a = b = c [d]\n"},
+		{"the other program's", "[vxrd]\nlogdest = /tmp/x\n area = 1\n", ""},
+		{"hosts named like options", "vxfld_port = 9\nvxfld_proxy_servers = none\nsvcnode_peers =\n svcnode:10001\n [2001:db8::1]:5\n 2001:db8::2\n",
+			"vxfld_port = 9\nsvcnode_peers = svcnode:10001 [2001:db8::1]:5 [2001:db8::2]:9\nwarning: f:3: svcnode_peers: nothing is sent to peers" +
+				" and no table is asked of them in this version; what they relay is taken, and their addresses get no copies\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, outcome(parse(tt.text))); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestAllErrorsAtOnceInOrder(t *testing.T) {
 	text := `holdtime = 0
 this line is nothing

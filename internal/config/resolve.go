@@ -117,6 +117,7 @@ func (l *loader) addFile(s source) {
 		if s.override {
 			rank += rankOverride
 		}
+		l.warnings = append(l.warnings, e.odd...)
 		l.settings[n] = append(l.settings[n], setting{entry: *e, rank: rank})
 	}
 }

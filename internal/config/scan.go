@@ -23,7 +23,8 @@ type entry struct {
 	section string // lower case, "" for none
 	key     string // as written
 	value   string
-	bad     *Problem // what is malformed about the value, nil if nothing is
+	bad     *Problem   // what is malformed about the value, nil if nothing is
+	odd     []*Problem // continuation lines that look like something else
 }
 
 // at makes a Problem of the place where e stands.
@@ -69,9 +70,15 @@ func scan(file string, text []byte) ([]entry, Problems) {
 				continue
 			}
 			v, err := readValue(line)
-			if e := &es[last]; err != nil && e.bad == nil {
+			e := &es[last]
+			if err != nil && e.bad == nil {
 				e.bad = e.at(err.Error(), "")
 				e.bad.Line = lineNo
+			}
+			if what := mistaken(line, e.key); what != "" {
+				w := e.at("the line continues this value, since it starts with a blank: remove the blank if it is "+what, "")
+				w.Line = lineNo
+				e.odd = append(e.odd, w)
 			}
 			more[last] = append(more[last], v)
 		case line[0] == '[':
@@ -119,6 +126,31 @@ func scan(file string, text []byte) ([]entry, Problems) {
 		es[i].value = strings.TrimSpace(es[i].value + " " + strings.Join(vs, " "))
 	}
 	return es, ps
+}
+
+// mistaken says what a line that continues the value of key looks like, "" if
+// it looks like nothing else. A host of a list may have an option's name and a
+// port behind it.
+func mistaken(line, key string) string {
+	if line[0] == '[' {
+		if name, problem := sectionName(line); problem == "" && slices.Contains(sections, strings.ToLower(name)) {
+			return "the section [" + strings.ToLower(name) + "]"
+		}
+		return ""
+	}
+	i := strings.IndexAny(line, "=:")
+	if i < 0 {
+		return ""
+	}
+	o := lookup(strings.TrimSpace(line[:i]))
+	if o == nil {
+		return ""
+	}
+	blank := strings.ContainsAny(line[i-1:min(i+2, len(line))], " \t")
+	if continued := lookup(key); line[i] == ':' && !blank && continued != nil && continued.List {
+		return ""
+	}
+	return "the option " + strings.TrimSpace(line[:i])
 }
 
 // sections are the names of all sections.
