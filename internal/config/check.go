@@ -24,12 +24,9 @@ func (l *loader) check(c *Config) {
 		if win == nil || o.Programs&l.program == 0 {
 			continue
 		}
-		if text := o.missing(c); text != "" && o.Value(c) != none {
+		if text := o.missing(); text != "" && o.Value(c) != o.DefaultFor(l.program) {
 			l.warnings = append(l.warnings, win.at(text, ""))
 		}
-	}
-	if !l.given("install_svcnode_ip") && c.InstallSvcnodeIP {
-		l.warnings = append(l.warnings, l.winner("svcnode_ip").at("install_svcnode_ip "+pendingInstall(c), ""))
 	}
 }
 

@@ -32,9 +32,9 @@ type Option struct {
 	def, defVxrd string
 	bind         binding
 
-	// pending says what does not work yet with the value that c holds, "" if
-	// all does. Where it is nil, Later decides.
-	pending func(c *Config) string
+	// pending says what does not work yet where the value is not the default.
+	// Where it is "", Later decides.
+	pending string
 }
 
 // DefaultFor returns the default under program p in the syntax of the
@@ -146,19 +146,11 @@ func to[T any](at func(*Config) *T, k kind[T]) binding {
 	}
 }
 
-// missing returns what does not work yet with the value that c holds, "" if
-// all does.
-func (o *Option) missing(c *Config) string {
-	switch {
-	case o.pending != nil:
-		return o.pending(c)
-	case o.Later:
+// missing returns what does not work yet where the value is not the default,
+// "" if all does.
+func (o *Option) missing() string {
+	if o.pending == "" && o.Later {
 		return "has no effect in this version"
 	}
-	return ""
-}
-
-// part is the pending text of an option of which some works.
-func part(text string) func(*Config) string {
-	return func(*Config) string { return text }
+	return o.pending
 }

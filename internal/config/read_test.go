@@ -70,6 +70,7 @@ func TestReadingRules(t *testing.T) {
 		{"peers follow vxfld_port", "svcnode_peers = a\nvxfld_port = 9\n",
 			"vxfld_port = 9\nsvcnode_peers = a:9\nwarning: f:1: svcnode_peers: nothing is sent to peers and no table is asked of them in this version; what they relay is taken, and their addresses get no copies\n"},
 		{"an empty value of what is to come is no cause for a word", "svcnode_peers =\narea = none\nproxy_id =\n", ""},
+		{"a default of what is to come is no cause for a word", "logdest = Syslog\npidfile = /var/run/vxsnd.pid\nproxy_local_only = yes\n", ""},
 		{"each option that is to come gets one word", "sync_targets = 2\n[common]\nsync_targets = 3\n",
 			"sync_targets = 3\nwarning: f:3: [common] sync_targets: has no effect in this version\n"},
 		{"one port for two", "vxlan_listen_port = 10001\n",
@@ -235,13 +236,17 @@ func TestServiceAddressOnTheCommandLineIsInstalled(t *testing.T) {
 	address := func(value string) config.Flag {
 		return config.Flag{Name: "--svcnode-ip", Option: "svcnode_ip", Value: value}
 	}
-	const warning = "warning: --svcnode-ip: install_svcnode_ip has no effect in this version: put svcnode_ip on the loopback interface by other means\n"
+	const effect = ": has no effect in this version: put svcnode_ip on the loopback interface by other means\n"
 	tests := []struct {
 		name, text string
 		flags      []config.Flag
 		want       string
 	}{
-		{"flag", "", []config.Flag{address("192.0.2.1")}, "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n" + warning},
+		{"flag", "", []config.Flag{address("192.0.2.1")}, "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"},
+		{"flag, and the file says yes", "install_addr = yes\n", []config.Flag{address("192.0.2.1")},
+			"svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\nwarning: f:1: install_addr" + effect},
+		{"two flags", "", []config.Flag{address("192.0.2.1"), {Name: "--install-addr", Option: "install_svcnode_ip", Value: "true"}},
+			"svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\nwarning: --install-addr" + effect},
 		{"file", "svcnode_ip = 192.0.2.1\n", nil, "svcnode_ip = 192.0.2.1\n"},
 		{"flag, but the file says no", "install_addr = no\n", []config.Flag{address("192.0.2.1")}, "svcnode_ip = 192.0.2.1\n"},
 		{"flag with the wildcard", "", []config.Flag{address("0.0.0.0")}, ""},

@@ -38,8 +38,8 @@ func TestExampleFileIsTheDefault(t *testing.T) {
 func TestExampleFileNamesEachOptionWithItsDefault(t *testing.T) {
 	text := readDocument(t, "../../etc/vxsnd.conf")
 	r, err := parse(optionLine.ReplaceAllString(text, "$1 = $2"))
-	if err != nil {
-		t.Fatalf("with every option uncommented: got %v", err)
+	if err != nil || len(r.Warnings) > 0 {
+		t.Fatalf("with every option uncommented: got %v and warnings %v, want none", err, r.Warnings)
 	}
 	if diff := diffConfig(config.Default(), r.Config); diff != "" {
 		t.Errorf("with every option uncommented: (-want +got)\n%s", diff)

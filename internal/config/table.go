@@ -51,9 +51,8 @@ var table = []Option{
 		Doc:  "least severity that is logged: debug, info, warning, error or critical",
 		bind: to(func(c *Config) *LogLevel { return &c.LogLevel }, enum[LogLevel](levelNames))},
 	{Name: "logdest", Group: groupLog, Shorthand: "l", Arg: "DEST", Programs: Both, Reload: true, def: "syslog",
-		Doc:     "where the log goes: a file name, stdout, or syslog (in this version stdout)",
-		bind:    to(func(c *Config) *LogDest { return &c.LogDest }, logDest),
-		pending: pendingLogDest},
+		Doc:  "where the log goes: a file name, stdout, or syslog (in this version stdout)",
+		bind: to(func(c *Config) *LogDest { return &c.LogDest }, logDest)},
 	{Name: "logfilesize", Group: groupLog, Arg: "BYTES", Programs: Both, Reload: true, Later: true, def: "512000",
 		Doc:  "size at which a log file is rotated; 0 never rotates it",
 		bind: to(func(c *Config) *int64 { return &c.LogFileSize }, number[int64](0, 1<<40))},
@@ -85,7 +84,8 @@ var table = []Option{
 		Programs: Vxsnd, Reload: true, Later: true, def: "false",
 		DefaultNote: "false; true where --svcnode-ip is given on the command line",
 		Doc:         "put svcnode_ip on the loopback interface while ready",
-		bind:        to(func(c *Config) *bool { return &c.InstallSvcnodeIP }, boolean), pending: pendingInstall},
+		bind:        to(func(c *Config) *bool { return &c.InstallSvcnodeIP }, boolean),
+		pending:     "has no effect in this version: put svcnode_ip on the loopback interface by other means"},
 	{Name: "max_packet_size", Group: groupControl, Arg: "BYTES", Programs: Both, Reload: true, def: "1500",
 		Doc:  "largest control message that is sent, headers included",
 		bind: to(func(c *Config) *int { return &c.MaxPacketSize }, number[int](minDatagram, maxDatagram))},
@@ -157,8 +157,8 @@ var table = []Option{
 		Programs: Vxsnd, Reload: true, List: true, Later: true, def: none,
 		Doc:  "peer service nodes: names or addresses, each with an optional :PORT",
 		bind: to(func(c *Config) *[]Peer { return &c.SvcnodePeers }, peers),
-		pending: part("nothing is sent to peers and no table is asked of them in this version; " +
-			"what they relay is taken, and their addresses get no copies")},
+		pending: "nothing is sent to peers and no table is asked of them in this version; " +
+			"what they relay is taken, and their addresses get no copies"},
 	{Name: "sync_targets", Group: groupPeers, Arg: "N", Programs: Vxsnd, Reload: true, Later: true, def: "1",
 		Doc:  "peers that are asked for their table at start",
 		bind: to(func(c *Config) *int { return &c.SyncTargets }, number[int](0, 10_000))},
@@ -173,7 +173,7 @@ var table = []Option{
 		Programs: Vxsnd, Reload: true, List: true, Later: true, def: none,
 		Doc:     "proxies that get each packet of a VTEP",
 		bind:    to(func(c *Config) *[]Peer { return &c.Tiers.ProxyServers }, peers),
-		pending: part("nothing is handed to proxies in this version; their addresses get no copies")},
+		pending: "nothing is handed to proxies in this version; their addresses get no copies"},
 	{Name: "proxy_local_only", Group: groupTiers, Programs: Vxsnd, Reload: true, Later: true, def: "true",
 		Doc:  "hand on packets of the own area alone",
 		bind: to(func(c *Config) *bool { return &c.Tiers.ProxyLocalOnly }, boolean)},
@@ -231,18 +231,4 @@ func getArea(c *Config) string {
 		return none
 	}
 	return strconv.FormatUint(uint64(c.Tiers.Area), 10)
-}
-
-func pendingLogDest(c *Config) string {
-	if c.LogDest.Kind == DestSyslog {
-		return "syslog has no effect in this version: the log goes to stdout"
-	}
-	return ""
-}
-
-func pendingInstall(c *Config) string {
-	if !c.InstallSvcnodeIP {
-		return ""
-	}
-	return "has no effect in this version: put svcnode_ip on the loopback interface by other means"
 }

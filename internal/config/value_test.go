@@ -21,6 +21,8 @@ func TestValuesThatAreTaken(t *testing.T) {
 		{"log to a relative file", "logdest = vxsnd.log", "vxsnd.log"},
 		{"log to a file named like a keyword", "logdest = ./stdout", "./stdout"},
 		{"log keyword in capitals", "logdest = STDOUT", "stdout"},
+		{"log keyword in any case", "logdest = Stdout", "stdout"},
+		{"the other log keyword in any case", "logdest = sysLog", "syslog"},
 		{"file size 0", "logfilesize = 0", "0"},
 		{"boolean 1", "no_flood = 1", "true"},
 		{"boolean Yes", "no_flood = Yes", "true"},
