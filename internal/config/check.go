@@ -4,6 +4,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 )
 
@@ -26,6 +27,39 @@ func (l *loader) check(c *Config) {
 		}
 		if text := o.missing(); text != "" && o.Value(c) != o.DefaultFor(l.program) {
 			l.warnings = append(l.warnings, win.at(text, ""))
+		}
+	}
+	l.checkMembership(c)
+}
+
+// checkMembership warns of static members that get no copies, because they are
+// addresses of service nodes or proxies. Names are not resolved here.
+func (l *loader) checkMembership(c *Config) {
+	if l.program != Vxsnd || !l.sound("vtep_membership") {
+		return
+	}
+	what := make(map[netip.Addr]string)
+	for _, p := range c.Tiers.ProxyServers {
+		what[p.Addr] = "a proxy (vxfld_proxy_servers)"
+	}
+	for _, p := range c.SvcnodePeers {
+		what[p.Addr] = "a peer (svcnode_peers)"
+	}
+	what[c.SrcIP] = "src_ip"
+	what[c.SvcnodeIP] = "svcnode_ip"
+	ss := l.settings[byName["vtep_membership"]]
+	for i := range ss {
+		ms, err := memberships.parse(ss[i].value)
+		if err != nil {
+			panic("config: vtep_membership taken and refused: " + err.Error())
+		}
+		said := make(map[netip.Addr]bool)
+		for _, m := range ms {
+			if what[m.Addr] != "" && !said[m.Addr] {
+				said[m.Addr] = true
+				l.warnings = append(l.warnings, ss[i].at(fmt.Sprintf("%s gets no copies, since it is %s: "+
+					"change one of the two", m.Addr, what[m.Addr]), ""))
+			}
 		}
 	}
 }
