@@ -117,7 +117,7 @@ func startError(err error, other int) error {
 	switch {
 	case errors.Is(err, node.ErrPrivilege):
 		e.status = exitBind
-		hint = "run vxsnd as root or with CAP_NET_RAW; with -R it floods nothing and needs no privilege"
+		hint = "run vxsnd as root or with CAP_NET_RAW; with -R it floods nothing and needs none if vxfld_port is 1024 or higher"
 	case errors.Is(err, node.ErrBind):
 		e.status = exitBind
 		hint = "compare svcnode_ip, src_ip, vrf and the ports with the addresses, devices and sockets of this machine"
