@@ -29,7 +29,7 @@ const (
 	// sockets: taking part in an exchange with itself would never end.
 	VerdictOwn
 	// VerdictSender is a message whose sender cannot be answered: port 0, or
-	// an unspecified, multicast or broadcast address.
+	// an unspecified, multicast, broadcast or 4-in-6 address.
 	VerdictSender
 	// VerdictRate is a message of a sender that causes too much work.
 	VerdictRate

@@ -45,7 +45,7 @@ func (s *Server) receive(ctx context.Context, conn int) error {
 		switch {
 		case err == nil:
 			backoff = minBackoff
-			r.handle(b[:n], netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), to.Unmap())
+			r.handle(b[:n], from, to.Unmap())
 			continue
 		case ctx.Err() != nil:
 			return nil
@@ -90,7 +90,7 @@ func (r *reader) handle(b []byte, from netip.AddrPort, to netip.Addr) {
 // judge decides about one datagram, and takes in and answers what it accepts.
 // The error says more about a malformed message.
 func (r *reader) judge(b []byte, from netip.AddrPort, to netip.Addr) (Verdict, error) {
-	if a := from.Addr(); from.Port() == 0 || !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a == broadcast {
+	if !sendable(from) {
 		return VerdictSender, nil
 	}
 	if r.own(from, to) {
@@ -113,6 +113,15 @@ func (r *reader) judge(b []byte, from netip.AddrPort, to netip.Addr) (Verdict, e
 		return VerdictSync, nil
 	}
 	return VerdictProxy, nil
+}
+
+// sendable tells whether a message can have come from there, and be answered.
+// An IPv4 sender is an IPv4 address on an IPv4 socket; on an IPv6 socket, which
+// takes no IPv4, a 4-in-6 sender is made up, and is not to pass for that VTEP
+// or peer.
+func sendable(from netip.AddrPort) bool {
+	a := from.Addr()
+	return from.Port() != 0 && a.IsValid() && !a.Is4In6() && !a.IsUnspecified() && !a.IsMulticast() && a != broadcast
 }
 
 // own tells whether a message came from one of this node's control sockets.

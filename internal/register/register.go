@@ -59,7 +59,9 @@ type Table interface {
 // the other methods may be called concurrently with it.
 type Conn interface {
 	// ReadFrom reads one datagram of any size into b. It returns its length,
-	// the sender, and the local address that it was sent to.
+	// the sender, and the local address that it was sent to. The sender is as
+	// the socket's family has it: an IPv4 socket yields IPv4 addresses, and a
+	// 4-in-6 address stays one.
 	ReadFrom(b []byte) (n int, from netip.AddrPort, to netip.Addr, err error)
 	// WriteTo sends b to an address, from the local address from; the zero
 	// Addr leaves that choice to the kernel.
