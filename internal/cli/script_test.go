@@ -38,6 +38,10 @@ func TestMain(m *testing.M) {
 	})
 }
 
+// noRaceSleep keeps the race detector from holding each process for a second
+// at its end.
+const noRaceSleep = "atexit_sleep_ms=0"
+
 // patience is how long a test waits for what will certainly happen.
 const patience = time.Minute
 
@@ -50,6 +54,7 @@ func TestScript(t *testing.T) {
 		Deadline:            time.Now().Add(2 * patience),
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LC_ALL", "C")
+			e.Setenv("GORACE", noRaceSleep)
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {

@@ -66,7 +66,7 @@ func startFake(t *testing.T, does, before string) (*exec.Cmd, *bufio.Scanner) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command("sh", "-c", before+`; exec "$0" -D -c /dev/null`, name)
-	cmd.Env = append(os.Environ(), serviceVar+"="+does)
+	cmd.Env = append(os.Environ(), serviceVar+"="+does, "GORACE="+noRaceSleep)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
