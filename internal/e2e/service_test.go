@@ -17,6 +17,8 @@ import (
 	"os/exec"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"vxsnd/internal/netlab"
 	"vxsnd/internal/vxlan"
 )
@@ -136,6 +138,28 @@ func TestOwnAddressesAreFollowed(t *testing.T) {
 }
 
 // A received TTL of 1 or 0 leaves nothing for a copy.
+// Addresses that are local without being listed: a local route (AnyIP). What
+// goes there comes back by the loopback device and must not be flooded again.
+func TestLocalRouteIsNoWayBack(t *testing.T) {
+	t.Parallel()
+	const vni vxlan.VNI = 62
+	l := newLab(t, 0)
+	vs := l.vteps(2)
+	n := l.idle()
+	check(t, n.AddRoute(netlab.Route{To: netip.MustParsePrefix("10.50.0.0/24"), Device: "lo", Kind: netlab.Local, Table: unix.RT_TABLE_LOCAL}))
+	n.start("workers = 1", "learning = off", markerConfig(vs...), absent(vni, "10.50.0.1", "10.50.0.2"), memberConfig([]vxlan.VNI{vni}, vs...))
+	const packets = 5
+	var want []sent
+	for i := range packets {
+		in := frame(netlab.Broadcast, i, 64)
+		vs[0].flood(n, vni, in)
+		want = append(want, sent{src: vs[0].packet(n, vni, in).Src, ttl: 64, vni: vni, inner: in})
+	}
+	vs[0].flush(n, vs...)
+	wantCopies(t, vs[1], want...)
+	n.stop().wantDrops("own", 2*packets)
+}
+
 func TestTTLUsedUp(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 0)

@@ -42,7 +42,8 @@ type Engine interface {
 	// returns, packets queue up.
 	Listen() error
 
-	// Run replicates until ctx is done, then what is still queued, and returns.
+	// Run replicates until ctx is done, then what is queued at that moment as
+	// far as it can within a few seconds, and returns.
 	Run(ctx context.Context) error
 
 	// Close releases what Listen opened. With keep, what lives in the kernel

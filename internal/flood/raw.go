@@ -215,7 +215,8 @@ func (r *Raw) newQueue(like netip.Addr, buffer int) (queue, error) {
 	return queue{conn: conn, frag: frag, out: sock.NewOutbox(sendBatch, like)}, nil
 }
 
-// Run replicates until ctx is done and the queues of the sockets are empty.
+// Run replicates until ctx is done, then what is queued in the sockets, for at
+// most two seconds.
 func (r *Raw) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for i, w := range r.workers {
@@ -229,6 +230,9 @@ func (r *Raw) Run(ctx context.Context) error {
 	r.watch(ctx)
 	r.stopping.Store(true)
 	for _, c := range r.conns {
+		if err := c.Refuse(); err != nil {
+			r.cfg.Log.WithField("task", "flood").WithError(err).Warn("packets still arrive while the node stops")
+		}
 		c.Wake()
 	}
 	wg.Wait()

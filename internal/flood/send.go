@@ -70,6 +70,7 @@ type lane struct {
 	neighbours Neighbours
 	// unresolved is the set of neighbours that do not resolve, nil if there are none.
 	unresolved map[netip.Addr]struct{}
+	hurried    bool          // never wait: the engine stops
 	left       time.Duration // what remains of the batch's patience
 	unprobed   int           // bytes sent since the send buffer was looked at
 	rechecked  time.Time     // when neighbours were last looked at
@@ -88,6 +89,9 @@ type queue struct {
 // begin sets what holds for all packets of a batch.
 func (l *lane) begin(s Settings) {
 	l.settings, l.unresolved, l.left = s, l.neighbours.Unresolved(), patience
+	if l.hurried {
+		l.left = 0
+	}
 }
 
 // replicate queues the copies of p for all live destinations but its sender.

@@ -26,8 +26,8 @@ const (
 	// that it does not know.
 	retry = 100 * time.Millisecond
 
-	// drainBatches bounds what a stopping worker still serves.
-	drainBatches = 4096
+	// drainTime bounds how long a stopping worker serves what is queued.
+	drainTime = 2 * time.Second
 )
 
 // receiver reads batches; sock.Conn is the real one.
@@ -59,7 +59,7 @@ type worker struct {
 	alive atomic.Int64 // fdb.Time of the last turn of the loop
 }
 
-// run serves until stopping says so and nothing is left in the queue.
+// run serves until stopping says so, then for a while what is in the queue.
 func (w *worker) run(stopping func() bool) {
 	for !stopping() {
 		w.alive.Store(int64(w.clock()))
@@ -75,7 +75,8 @@ func (w *worker) run(stopping func() bool) {
 			time.Sleep(retry)
 		}
 	}
-	for range drainBatches {
+	w.hurried = true
+	for end := w.clock().Add(drainTime); w.clock() < end; {
 		n, err := w.in.Read(w.conn.ReadQueued)
 		if err != nil || n == 0 {
 			break
@@ -161,8 +162,13 @@ func (w *worker) classify(i int) {
 
 // check tells the VNI of a datagram that may be flooded, or why it may not.
 func check(d *sock.Datagram) (vxlan.VNI, metrics.Drop) {
-	if d.Truncated {
+	switch {
+	case d.Truncated:
 		return 0, metrics.DropTruncated
+	case d.Looped:
+		// A copy to an address that is local without being listed: a local
+		// route, a subnet's router anycast address. It ends here.
+		return 0, metrics.DropOwn
 	}
 	vni, err := vxlan.ParseHeader(d.Payload)
 	switch {

@@ -67,6 +67,7 @@ func TestPacketsThatAreNotFlooded(t *testing.T) {
 	}{
 		{"10.0.0.1:1", good[:7], metrics.DropShort},
 		{"10.0.0.1:1", nil, metrics.DropShort},
+		{"10.0.0.1:1", good[:3], metrics.DropOwn}, // what the socket makes of what looped
 		{"10.0.0.1:1", []byte{0xf7, 0, 0, 0, 0, 0, 77, 0}, metrics.DropNoVNI},
 		{"10.9.0.1:1", good, metrics.DropOwn},
 		{"127.0.0.1:1", good, metrics.DropOwn},
@@ -75,6 +76,7 @@ func TestPacketsThatAreNotFlooded(t *testing.T) {
 		{"224.0.0.1:1", good, metrics.DropSource},
 		{"255.255.255.255:1", good, metrics.DropSource},
 		{"0.0.0.0:1", good, metrics.DropSource},
+		{"[::ffff:10.0.0.1]:1", good, metrics.DropSource},
 	}
 	var want metrics.FloodCount
 	for _, tt := range tests {
@@ -133,6 +135,35 @@ func TestWorkerServesItsQueueBeforeItEnds(t *testing.T) {
 	r.w.run(func() bool { return true })
 	if got := len(r.main.Sent); got != packets {
 		t.Errorf("got %d copies, want %d", got, packets)
+	}
+}
+
+// endless is a socket whose queue never ends.
+type endless struct{ socktest.Reader }
+
+func (e *endless) ReadQueued(ms []sock.Message) (int, error) {
+	d := sock.Datagram{Payload: vxlan.AppendHeader(nil, 77), Source: netip.MustParseAddrPort("10.0.0.1:1"), TTL: 64}
+	for i := range ms {
+		ms[i].Deliver(&d)
+	}
+	return len(ms), nil
+}
+
+func TestWorkerEndsWhateverIsQueued(t *testing.T) {
+	r := newWorkerRig(t, "10.0.0.2")
+	var now fdb.Time
+	r.w.clock = func() fdb.Time {
+		now = now.Add(10 * time.Millisecond)
+		return now
+	}
+	r.w.conn = &endless{}
+	r.main.Fail = func(netip.Addr, int) error { return sock.ErrFull }
+	r.w.run(func() bool { return true })
+	if r.main.waits != 0 {
+		t.Errorf("waited %d times for room in the send buffer, want none", r.main.waits)
+	}
+	if r.w.stats.Load().Packets == 0 {
+		t.Error("served nothing of what was queued")
 	}
 }
 

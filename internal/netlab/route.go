@@ -54,6 +54,9 @@ func (r Route) netlink(n *Namespace) (*netlink.Route, error) {
 		Src:   r.Source.AsSlice(),
 		Gw:    r.Via.AsSlice(),
 	}
+	if r.Kind == Local {
+		out.Scope = netlink.SCOPE_HOST // as ip-route(8) does
+	}
 	if r.Kind == Unicast && !r.Via.IsValid() {
 		out.Scope = netlink.SCOPE_LINK
 	}

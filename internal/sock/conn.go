@@ -109,6 +109,44 @@ func (c *Conn) WaitWritable(d time.Duration) bool {
 // the same (inet_shutdown).
 func (c *Conn) Wake() { _ = unix.Shutdown(c.fd, unix.SHUT_RD) }
 
+// Refuse has the kernel drop what arrives from now on, while what is queued can
+// still be read (a socket filter that takes nothing, socket(7)).
+func (c *Conn) Refuse() error { return c.filter(refuse) }
+
+const (
+	udpHeader = 8 // a filter of a UDP socket sees the header too
+
+	// adIfindex is where a filter finds the index of the device that a packet
+	// came in by, and loopback what it is there for packets that the machine
+	// sends to itself (SKF_AD_IFINDEX in linux/filter.h; LOOPBACK_IFINDEX in
+	// net/flow.h).
+	adIfindex = 1<<32 - 0x1000 + 8
+	loopback  = 1
+)
+
+// Socket filters (Documentation/networking/filter.rst): what they return is
+// how much of the packet to keep.
+var (
+	refuse = []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+
+	markLooped = []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adIfindex},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: loopback, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: udpHeader + loopedLen},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
+	}
+)
+
+// filter attaches a filter in place of the one that is there.
+func (c *Conn) filter(code []unix.SockFilter) error {
+	err := unix.SetsockoptSockFprog(c.fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+		&unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]})
+	if err != nil {
+		return fmt.Errorf("attach filter: %w", err)
+	}
+	return nil
+}
+
 // Close releases the socket.
 func (c *Conn) Close() error {
 	if err := unix.Close(c.fd); err != nil {

@@ -75,14 +75,15 @@ func (c *Control) LocalAddr() netip.AddrPort {
 }
 
 // ReadFrom reads one datagram into b and returns its length, its sender and
-// the local address that it was sent to. After Close it returns net.ErrClosed.
+// the local address that it was sent to. A 4-in-6 sender, which can only be
+// made up on an IPv6 socket, stays one. After Close it returns net.ErrClosed.
 func (c *Control) ReadFrom(b []byte) (n int, from netip.AddrPort, to netip.Addr, err error) {
 	var oob [controlSpace]byte
 	n, oobn, _, from, err := c.conn.ReadMsgUDPAddrPort(b, oob[:])
 	if err != nil {
 		return 0, netip.AddrPort{}, netip.Addr{}, fmt.Errorf("read %s: %w", c.local, err)
 	}
-	from = netip.AddrPortFrom(from.Addr().Unmap().WithZone(""), from.Port())
+	from = netip.AddrPortFrom(from.Addr().WithZone(""), from.Port())
 	return n, from, asked(oob[:oobn]), nil
 }
 

@@ -22,7 +22,9 @@ type DataConfig struct {
 }
 
 // ListenData opens a socket that receives UDP datagrams with their TTL, TOS
-// and drop counter. It needs no capability for a port above 1023.
+// and drop counter. Those that the machine sends to itself are marked
+// (Datagram.Looped), but not in a VRF, where the kernel shows all datagrams as
+// the VRF device's. It needs no capability for a port above 1023.
 func ListenData(c DataConfig) (*Conn, error) {
 	tv := unix.NsecToTimeval(c.Timeout.Nanoseconds())
 	v6 := !c.Addr.Addr().Is4()
@@ -50,6 +52,10 @@ func ListenData(c DataConfig) (*Conn, error) {
 	}
 	s, err := open(family(c.Addr.Addr()), unix.SOCK_DGRAM, 0, opts)
 	if err != nil {
+		return nil, fmt.Errorf("listen udp %s: %w", c.Addr, err)
+	}
+	if err := s.filter(markLooped); err != nil {
+		s.Close()
 		return nil, fmt.Errorf("listen udp %s: %w", c.Addr, err)
 	}
 	if err = unix.SetsockoptTimeval(s.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err == nil {

@@ -29,16 +29,24 @@ const (
 	// controlSpace holds the control messages of one datagram: TTL or hop
 	// limit, TOS or traffic class, and the drop counter, 24 bytes each.
 	controlSpace = 128
+
+	// loopedLen is the length that the socket's filter cuts looped datagrams
+	// to: shorter than anything that is of use.
+	loopedLen = 3
 )
 
 // A Datagram is one received datagram. Payload belongs to the Inbox and is
 // valid until its next read.
 type Datagram struct {
 	Payload   []byte
-	Source    netip.AddrPort // unmapped, without zone
+	Source    netip.AddrPort // without zone; a 4-in-6 address stays one
 	TTL       uint8          // received TTL or hop limit
 	TOS       uint8          // received TOS or traffic class: DSCP and ECN
 	Truncated bool
+	// Looped says that this machine sent it to itself. All but a few bytes of
+	// the payload are cut off then. A datagram of just as few bytes cannot be
+	// told from one that was cut.
+	Looped bool
 }
 
 // An Inbox is the memory of a batched reader: buffers, made once, into which
@@ -107,6 +115,7 @@ func (in *Inbox) Datagram(i int, d *Datagram) {
 	off := i * slabStride
 	d.Payload = in.slab[off : off+int(min(m.n, maxDatagram))]
 	d.Truncated = m.hdr.Flags&unix.MSG_TRUNC != 0
+	d.Looped = len(d.Payload) == loopedLen
 	d.TTL, d.TOS = 0, 0
 	d.Source = source(&in.names[i])
 	in.parseControl(in.control[i*controlSpace:i*controlSpace+int(min(m.hdr.Controllen, controlSpace))], d)
@@ -125,7 +134,7 @@ func source(sa *unix.RawSockaddrInet6) netip.AddrPort {
 		v4 := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
 		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), networkOrder(v4.Port))
 	case unix.AF_INET6:
-		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), networkOrder(sa.Port))
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr), networkOrder(sa.Port))
 	}
 	return netip.AddrPort{}
 }

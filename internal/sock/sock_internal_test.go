@@ -14,8 +14,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenData opens a data socket on a port of the kernel's choice.
+// listenData opens a data socket on a port of the kernel's choice. It takes
+// what comes by the loopback device as if it came from elsewhere.
 func listenData(t *testing.T, host string, c DataConfig) (*Conn, netip.AddrPort) {
+	t.Helper()
+	conn, addr := listenDataLooped(t, host, c)
+	if err := conn.filter([]unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1}}); err != nil {
+		t.Fatal(err)
+	}
+	return conn, addr
+}
+
+func listenDataLooped(t *testing.T, host string, c DataConfig) (*Conn, netip.AddrPort) {
 	t.Helper()
 	c.Addr = netip.AddrPortFrom(netip.MustParseAddr(host), 0)
 	conn, err := ListenData(c)
@@ -145,6 +155,49 @@ func TestReadEnds(t *testing.T) {
 		}
 	}
 	t.Error("a datagram that came after Wake is lost")
+}
+
+func TestLoopedDatagramsAreMarked(t *testing.T) {
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		conn, addr := listenDataLooped(t, host, DataConfig{Timeout: time.Minute})
+		c, local := dial(t, addr)
+		write(t, c, make([]byte, 1000))
+		in := NewInbox(1)
+		n, err := in.Read(conn.ReadBatch)
+		var d Datagram
+		if n == 1 {
+			in.Datagram(0, &d)
+		}
+		if err != nil || !d.Looped || len(d.Payload) != loopedLen || d.Source != local || d.TTL == 0 || d.Truncated {
+			t.Errorf("%s: got %+v, %v, want a looped one from %v", host, d, err, local)
+		}
+	}
+}
+
+func TestRefuseKeepsWhatIsQueued(t *testing.T) {
+	conn, addr := listenData(t, "127.0.0.1", DataConfig{Receive: 1 << 20, Timeout: time.Minute})
+	c, _ := dial(t, addr)
+	write(t, c, []byte("before"))
+	if err := conn.Refuse(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, c, []byte("after"))
+	in := NewInbox(4)
+	n, err := in.Read(conn.ReadQueued)
+	var d Datagram
+	if n == 1 {
+		in.Datagram(0, &d)
+	}
+	if err != nil || n != 1 || string(d.Payload) != "before" {
+		t.Errorf("got %d datagrams, %q, %v, want the first alone", n, d.Payload, err)
+	}
+}
+
+func TestBacklogOfAnIdleSocket(t *testing.T) {
+	conn, _ := listenData(t, "127.0.0.1", DataConfig{})
+	if got := conn.Backlog(); got < 0 || got > 0.1 {
+		t.Errorf("got %v, want next to nothing", got)
+	}
 }
 
 func TestKernelDropsAreCounted(t *testing.T) {

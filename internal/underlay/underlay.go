@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	// settle is how long after a change the kernel is read again: changes come
-	// in bursts.
+	// settle is the shortest time between two readings of the addresses:
+	// changes come in bursts. The first of them is read at once.
 	settle = 50 * time.Millisecond
 
 	// resubscribe is the pause before a lost subscription is made again.
@@ -204,7 +204,7 @@ type follower struct {
 	known   []netip.Addr
 	told    bool
 	in      map[int]bool
-	failed  map[netip.Addr]struct{}
+	neighs  neighbours
 }
 
 // follow subscribes, reads everything, and follows until a subscription ends.
@@ -246,6 +246,13 @@ func (f *follower) follow(ctx context.Context) error {
 	timer := time.NewTimer(settle)
 	timer.Stop()
 	defer timer.Stop()
+	pending, last := false, time.Now()
+	readSoon := func() {
+		if !pending {
+			pending = true
+			timer.Reset(max(0, settle-time.Since(last)))
+		}
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -256,12 +263,12 @@ func (f *follower) follow(ctx context.Context) error {
 			if !ok {
 				return errors.New("subscription to addresses ended")
 			}
-			timer.Reset(settle)
+			readSoon()
 		case _, ok := <-links:
 			if !ok {
 				return errors.New("subscription to devices ended")
 			}
-			timer.Reset(settle)
+			readSoon()
 		case n, ok := <-neighs:
 			if !ok {
 				return errors.New("subscription to neighbours ended")
@@ -274,6 +281,7 @@ func (f *follower) follow(ctx context.Context) error {
 				return err
 			}
 		case <-timer.C:
+			pending, last = false, time.Now()
 			if err := f.read(); err != nil {
 				return err
 			}
@@ -311,58 +319,84 @@ func (f *follower) readNeighbours() error {
 	if err != nil {
 		return fmt.Errorf("list neighbours: %w", err)
 	}
-	f.failed = make(map[netip.Addr]struct{})
+	f.neighs = make(neighbours, len(list))
 	for i := range list {
-		if a, ok := f.address(&list[i]); ok && list[i].State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) != 0 {
-			f.failed[a] = struct{}{}
+		if n, ok := f.inUnderlay(&list[i]); ok {
+			f.neighs[n] = list[i].State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) != 0
 		}
 	}
 	f.publish()
 	return nil
 }
 
-// neighbour takes in a change of one neighbour.
-func (f *follower) neighbour(typ uint16, n *netlink.Neigh) {
-	if f.note(typ, n) {
+// inUnderlay names a neighbour, if it is one of the underlay.
+func (f *follower) inUnderlay(n *netlink.Neigh) (neighbour, bool) {
+	if n.Family != unix.AF_INET && n.Family != unix.AF_INET6 {
+		return neighbour{}, false // a bridge's forwarding entry
+	}
+	a, ok := fromIP(n.IP)
+	return neighbour{n.LinkIndex, a}, ok && f.in[n.LinkIndex]
+}
+
+// neighbour takes in a change of one neighbour. The kernel tells when it fails
+// to resolve and when it resolves; while it tries (NUD_INCOMPLETE) it says
+// nothing, or nothing new.
+func (f *follower) neighbour(typ uint16, change *netlink.Neigh) {
+	n, ok := f.inUnderlay(change)
+	if !ok || typ == unix.RTM_NEWNEIGH && change.State&netlink.NUD_INCOMPLETE != 0 {
+		return
+	}
+	before, known := f.neighs[n]
+	if typ == unix.RTM_DELNEIGH {
+		delete(f.neighs, n)
+	} else {
+		f.neighs[n] = change.State&netlink.NUD_FAILED != 0
+	}
+	// Most changes are of neighbours that are well and stay so.
+	if after, still := f.neighs[n]; after != before || still != known {
 		f.publish()
 	}
 }
 
-// address returns the address of a neighbour in the underlay.
-func (f *follower) address(n *netlink.Neigh) (netip.Addr, bool) {
-	if n.Family != unix.AF_INET && n.Family != unix.AF_INET6 {
-		return netip.Addr{}, false // a bridge's forwarding entry
-	}
-	a, ok := fromIP(n.IP)
-	return a, ok && f.in[n.LinkIndex]
-}
-
-// note tells whether a neighbour changed the set. The kernel tells when a
-// neighbour fails to resolve and when it resolves; while it tries
-// (NUD_INCOMPLETE) it says nothing, so the neighbour stays where it is.
-func (f *follower) note(typ uint16, n *netlink.Neigh) bool {
-	a, ok := f.address(n)
-	if !ok {
-		return false
-	}
-	_, had := f.failed[a]
-	switch {
-	case typ == unix.RTM_NEWNEIGH && n.State&netlink.NUD_FAILED != 0:
-		f.failed[a] = struct{}{}
-		return !had
-	case typ == unix.RTM_NEWNEIGH && n.State&netlink.NUD_INCOMPLETE != 0:
-		return false
-	}
-	delete(f.failed, a)
-	return had
-}
-
-// publish hands out a copy of the set: readers hold it without a lock.
+// publish hands out a new set: readers hold the old one without a lock.
 func (f *follower) publish() {
-	if len(f.failed) == 0 {
+	set := f.neighs.unresolved()
+	if len(set) == 0 {
 		f.u.unresolved.Store(nil)
 		return
 	}
-	m := maps.Clone(f.failed)
-	f.u.unresolved.Store(&m)
+	f.u.unresolved.Store(&set)
+}
+
+// A neighbour is an address on a link.
+type neighbour struct {
+	link int
+	addr netip.Addr
+}
+
+// neighbours are those that the kernel knows, as many as its table holds
+// (gc_thresh3, arp(7)), with whether they do not resolve.
+type neighbours map[neighbour]bool
+
+// unresolved returns the addresses that do not resolve on any link: one that
+// has moved to another link may be a failed neighbour on the old one for long.
+func (ns neighbours) unresolved() map[netip.Addr]struct{} {
+	var set map[netip.Addr]struct{}
+	for n, bad := range ns {
+		if bad {
+			if set == nil {
+				set = make(map[netip.Addr]struct{})
+			}
+			set[n.addr] = struct{}{}
+		}
+	}
+	if set == nil {
+		return nil
+	}
+	for n, bad := range ns {
+		if !bad {
+			delete(set, n.addr)
+		}
+	}
+	return set
 }
