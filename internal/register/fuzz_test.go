@@ -80,7 +80,7 @@ func FuzzDatagram(f *testing.F) {
 			t.Fatalf("got %d updates and %d askers from a refused message", len(table.updates), len(r.answers.askers))
 		}
 		for _, u := range table.updates {
-			if !fdb.Usable(u.Addr) || table.Excluded(u.Addr) != fdb.NotExcluded || !u.VNI.Valid() || u.Holdtime < 0 {
+			if !fdb.Usable(u.Addr) || u.Holdtime > 0 && table.Excluded(u.Addr) != fdb.NotExcluded || !u.VNI.Valid() || u.Holdtime < 0 {
 				t.Fatalf("got update %+v, want none like this", u)
 			}
 			if u.Source != fdb.Registration && !peer {

@@ -211,7 +211,8 @@ func answerable(to netip.Addr) netip.Addr {
 }
 
 // take takes a message's members into the table. It removes from the message
-// the addresses that cannot be VTEPs.
+// the addresses that cannot be VTEPs. An exclusion may come and go, so who
+// became a member before it may withdraw while it lasts.
 func (r *reader) take(now fdb.Time, m *vxfld.Refresh, source fdb.Source, from netip.AddrPort) {
 	us := r.updates[:0]
 	holdtime := vxfld.HoldtimeDuration(m.Holdtime)
@@ -220,7 +221,11 @@ func (r *reader) take(now fdb.Time, m *vxfld.Refresh, source fdb.Source, from ne
 		rec := &m.VNIs[i]
 		kept := rec.Addrs[:0]
 		for _, a := range rec.Addrs {
-			if why, bad := leave(a, r.table.Excluded(a)); bad {
+			x := fdb.NotExcluded
+			if holdtime > 0 {
+				x = r.table.Excluded(a)
+			}
+			if why, bad := leave(a, x); bad {
 				left[why] = leftover{vni: rec.VNI, vtep: a, n: left[why].n + 1}
 				continue
 			}

@@ -251,6 +251,38 @@ func TestLeftOut(t *testing.T) {
 	})
 }
 
+// Who withdraws while its address is excluded is no member when the exclusion
+// ends; what is no unicast address is left out of withdrawals too.
+func TestWithdrawWhileExcluded(t *testing.T) {
+	for _, x := range []fdb.Exclusion{fdb.ExcludedOwn, fdb.ExcludedService, fdb.ExcludedDenied} {
+		t.Run(x.String(), func(t *testing.T) {
+			table := fdb.New(fdb.Options{})
+			rel := &relayer{}
+			change := func(o *register.Options) { o.Table, o.Relayer = table, rel }
+			onBench(t, change, func(b *bench) {
+				r := vxfld.Refresh{Originator: true, Holdtime: 90, Identifier: 5, VNIs: names(7, vtep1.Addr())}
+				b.send(vtep2, refresh(t, 3, r))
+				table.Exclude(map[netip.Addr]fdb.Exclusion{vtep1.Addr(): x})
+				r.Holdtime = 0
+				r.VNIs = names(7, vtep1.Addr(), addr("224.0.0.1"))
+				b.send(vtep2, refresh(t, 3, r))
+				table.Exclude(nil)
+				if got := table.Members(0, 7, nil); len(got) > 0 {
+					t.Errorf("got members %v after the exclusion, want none", got)
+				}
+				c := b.server.Counters()
+				if w, l := c.Withdrawn.Load(), c.LeftOut[register.LeftMulticast].Load(); w != 1 || l != 1 {
+					t.Errorf("got %d withdrawn, %d multicast left out, want 1, 1", w, l)
+				}
+				want := names(7, vtep1.Addr())
+				if diff := cmp.Diff([][]vxfld.VNIMembers{want, want}, rel.got, equateAddrs); diff != "" {
+					t.Errorf("relayed (-want +got):\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
 // A relayer remembers what it was to relay.
 type relayer struct{ got [][]vxfld.VNIMembers }
 
