@@ -199,6 +199,9 @@ type Counters struct {
 	// Merged that were added to an answer in progress, and Dropped that found
 	// no room.
 	Questions, Merged, Dropped atomic.Uint64
+	// Withheld counts registrations of version 1 from the address of a peer,
+	// which are not answered: no message to a peer is of version 1.
+	Withheld atomic.Uint64
 	// VNIsDropped counts VNIs of questions that found no room, or too large
 	// for any datagram in TooLarge: they got no answer.
 	VNIsDropped, TooLarge atomic.Uint64

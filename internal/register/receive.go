@@ -171,8 +171,13 @@ func (r *reader) refresh(now fdb.Time, version vxfld.Version, m *vxfld.Refresh, 
 	}
 	response := m.Response
 	if version == vxfld.V1 && m.Originator {
-		// Version 1 cannot say that it asks; its vxrd may be waiting.
-		response = vxfld.ResponseRequested
+		if peer {
+			// A deployed peer would answer the answer with its whole table.
+			r.withhold(from)
+		} else {
+			// Version 1 cannot say that it asks; its vxrd may be waiting.
+			response = vxfld.ResponseRequested
+		}
 	}
 	asks := response == vxfld.ResponseRequested || response == vxfld.ResponseAll
 
@@ -199,6 +204,15 @@ func (r *reader) refresh(now fdb.Time, version vxfld.Version, m *vxfld.Refresh, 
 		r.ask(from, route{conn: r.conn, local: answerable(to), version: version}, response, m.VNIs)
 	}
 	return verdict
+}
+
+// withhold counts and reports a message of version 1 that would be answered
+// if it came from anybody but a peer.
+func (r *reader) withhold(from netip.AddrPort) {
+	r.counters.Withheld.Add(1)
+	r.repeats.Do("withheld", func(count int) {
+		r.log.WithFields(logrus.Fields{"peer": from, "count": count}).Warn("version 1 of a peer not answered")
+	})
 }
 
 // answerable returns the address to answer from: that which was asked, if a

@@ -283,6 +283,29 @@ func TestWithdrawWhileExcluded(t *testing.T) {
 	}
 }
 
+// A peer is never answered in version 1, which it would answer with its whole
+// table; what it registers is taken in, and its other questions are answered.
+func TestPeerIsNotAnsweredInVersion1(t *testing.T) {
+	onBench(t, nil, func(b *bench) {
+		r := vxfld.Refresh{Originator: true, Holdtime: 90, VNIs: names(7, addr("10.0.0.1"))}
+		b.send(peer, refresh(t, 1, r))
+		b.send(peer, refresh(t, 1, vxfld.Refresh{Originator: true, VNIs: names(7)}))
+		if got := b.conn.sent(); len(got) > 0 {
+			t.Errorf("got %d messages to a peer, want none", len(got))
+		}
+		if n, w := len(b.table.took()), b.server.Counters().Withheld.Load(); n != 1 || w != 2 {
+			t.Errorf("got %d updates, %d answers withheld, want 1, 2", n, w)
+		}
+		if lines := b.lines(logrus.WarnLevel); len(lines) != 1 || lines[0].Data["peer"] != peer {
+			t.Errorf("got warnings %v, want one about %s", lines, peer)
+		}
+		b.send(peer, askFor(t, vxfld.V2, 7, 1))
+		if got := answered(t, 2, peer, b.conn.sent()); len(got) != 1 {
+			t.Errorf("got %d records in answer to version 2, want 1", len(got))
+		}
+	})
+}
+
 // A relayer remembers what it was to relay.
 type relayer struct{ got [][]vxfld.VNIMembers }
 
