@@ -9,34 +9,42 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/sirupsen/logrus"
 )
 
+// echo is the time within which a signal that comes again is the same request:
+// timeout(1) signals the process and then its group.
+const echo = 50 * time.Millisecond
+
 // catchSignals returns a context that SIGTERM and SIGINT cancel; a second one
-// of them kills. SIGHUP is caught and logged: it would end a daemon that is
+// of them kills, unless it is an echo of the first. SIGHUP is caught and logged: it would end a daemon that is
 // asked to reload. SIGPIPE is ignored: packets are flooded although nobody
 // reads the log any more. The function returned ends all but that, and waits
 // until it has ended.
 func catchSignals(ctx context.Context, log logrus.FieldLogger) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	signal.Ignore(syscall.SIGPIPE)
-	// The channel has room for the first and the second, and stays registered
+	// The channel has room for those that come at once, and stays registered
 	// after the first: if the signals got their usual effect back then, a
 	// second one that comes meanwhile would be lost.
-	end := make(chan os.Signal, 2)
+	end := make(chan os.Signal, 4)
 	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		stopping := false
+		var first os.Signal
+		var at time.Time
 		for s := range end {
-			if stopping {
+			switch {
+			case first == nil:
+				first, at = s, time.Now()
+				cancel()
+			case s != first || time.Since(at) >= echo:
 				die(s.(syscall.Signal))
 			}
-			stopping = true
-			cancel()
 		}
 	})
 	wg.Go(func() {

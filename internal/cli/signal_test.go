@@ -104,6 +104,18 @@ func raise(t *testing.T, cmd *exec.Cmd, signals ...syscall.Signal) {
 	}
 }
 
+// insist sends a process a signal, and again until it ends: what follows the
+// first one at once counts as that.
+func insist(cmd *exec.Cmd, s syscall.Signal) {
+	go func() {
+		tick := time.NewTicker(echo / 2)
+		defer tick.Stop()
+		for cmd.Process.Signal(s) == nil {
+			<-tick.C
+		}
+	}()
+}
+
 // end waits until a process ends, which it is made to after a while, and
 // returns how.
 func end(cmd *exec.Cmd) syscall.WaitStatus {
@@ -124,7 +136,7 @@ func TestSecondSignalAlwaysKills(t *testing.T) {
 					awaitLine(t, lines, "fake runs")
 					raise(t, cmd, first)
 					awaitLine(t, lines, "fake stops")
-					raise(t, cmd, second)
+					insist(cmd, second)
 					if got := end(cmd); !got.Signaled() || got.Signal() != second {
 						t.Fatalf("got status %#x, want the end that %v makes", got, second)
 					}
@@ -146,12 +158,26 @@ func TestSecondSignalAlwaysKills(t *testing.T) {
 	})
 }
 
+// timeout(1) signals a program and then its group: once would do.
+func TestEchoOfASignalDoesNotKill(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
+		for range 8 {
+			cmd, lines := startFake(t, "run", ":")
+			awaitLine(t, lines, "fake runs")
+			raise(t, cmd, s, s)
+			if got := end(cmd); !got.Exited() || got.ExitStatus() != 0 {
+				t.Fatalf("got status %#x, want 0", got)
+			}
+		}
+	}
+}
+
 func TestSecondSignalKillsWhereItWasIgnoredAtStart(t *testing.T) {
 	cmd, lines := startFake(t, "stubborn", `trap "" INT`)
 	awaitLine(t, lines, "fake runs")
 	raise(t, cmd, syscall.SIGINT)
 	awaitLine(t, lines, "fake stops")
-	raise(t, cmd, syscall.SIGINT)
+	insist(cmd, syscall.SIGINT)
 	if got, want := end(cmd), 128+int(syscall.SIGINT); got.ExitStatus() != want {
 		t.Errorf("got status %d, want %d", got.ExitStatus(), want)
 	}
