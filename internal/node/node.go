@@ -255,9 +255,8 @@ func (n *Node) checkAddresses(own []netip.Addr) {
 		n.log.WithField("local", a).Warn("src_ip is not an address of this machine: nothing arrives there until it is")
 	}
 	for _, m := range n.cfg.VTEPMembership {
-		if n.table.Excluded(m.Addr) != fdb.NotExcluded {
-			n.log.WithFields(logrus.Fields{"vtep": m.Addr, "reason": n.table.Excluded(m.Addr)}).
-				Warn("static member gets no copies: it is an address of this node or of a service node")
+		if n.table.Excluded(m.Addr) == fdb.ExcludedOwn {
+			n.log.WithField("vtep", m.Addr).Warn("static member gets no copies: it is an address of this machine")
 		}
 	}
 }
