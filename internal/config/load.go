@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -56,7 +57,7 @@ func Load(in Input) (Result, error) {
 		if in.File == "" {
 			break
 		}
-		text, err := os.ReadFile(name)
+		text, err := readFile(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && (i > 0 || !in.Required):
 		case err != nil:
@@ -80,6 +81,26 @@ func Load(in Input) (Result, error) {
 	}
 	r.Config, r.Warnings = c, warnings
 	return r, nil
+}
+
+// maxFile is the size of the largest file that is read, in bytes: a million
+// static members fit.
+const maxFile = 32 << 20
+
+var errTooLarge = fmt.Errorf("larger than %d MiB", maxFile>>20)
+
+// readFile is os.ReadFile with a bound.
+func readFile(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = errTooLarge
+	}
+	return b, err
 }
 
 func unreadable(name string, err error) *Problem {

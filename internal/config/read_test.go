@@ -355,3 +355,29 @@ func TestFileNamesBecomeAbsolute(t *testing.T) {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
+
+func TestFilesThatAreNoConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	large := filepath.Join(dir, "large.conf")
+	if err := os.WriteFile(large, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(large, 32<<20+1); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{large, "/dev/zero"} {
+		_, err := config.Load(config.Input{Program: config.Vxsnd, File: name, Required: true})
+		if err == nil || !strings.Contains(err.Error(), "larger than 32 MiB") {
+			t.Errorf("%s: got %v, want that it is too large", name, err)
+		}
+	}
+	odd := filepath.Join(dir, "odd.conf")
+	if err := os.WriteFile(odd, []byte(strings.Repeat("holdtme = 1\n", 200)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.Load(config.Input{Program: config.Vxsnd, File: odd, Required: true})
+	var ps config.Problems
+	if !errors.As(err, &ps) || len(ps) != 200 || ps[0].Hint == "" || ps[199].Hint != "" {
+		t.Errorf("got %d problems, want all 200, and hints for the first alone", len(ps))
+	}
+}

@@ -90,6 +90,9 @@ func sortProblems(ps []*Problem, srs []source) {
 	})
 }
 
+// maxHints is how many problems may have a hint that has to be looked for.
+const maxHints = 100
+
 func (l *loader) addFile(s source) {
 	es, ps := scan(s.name, s.text)
 	l.problems = append(l.problems, ps...)
@@ -98,7 +101,9 @@ func (l *loader) addFile(s source) {
 		n, ok := byName[strings.ToLower(e.key)]
 		if !ok {
 			hint := ""
-			if n := Nearest(e.key, names()); n != "" {
+			if len(l.problems) > maxHints {
+				// A file of something else: hints are no help and take their time.
+			} else if n := Nearest(e.key, names()); n != "" {
 				hint = "did you mean " + n + "?"
 			}
 			l.problems = append(l.problems, e.at("not a known option", hint))
