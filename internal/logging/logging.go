@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -48,7 +49,9 @@ func Open(o Options) (*logrus.Logger, io.Closer, error) {
 	}
 	var file *os.File
 	if o.Dest.Kind == config.DestFile {
-		f, err := os.OpenFile(o.Dest.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, fileMode)
+		// O_NONBLOCK is for a FIFO that nobody reads: that is an error, not a
+		// reason to wait for ever.
+		f, err := os.OpenFile(o.Dest.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, fileMode)
 		if err != nil {
 			return nil, nil, fmt.Errorf("open log file: %w", err)
 		}

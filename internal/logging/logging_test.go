@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/sirupsen/logrus"
@@ -114,5 +115,16 @@ func TestNilLoggerDiscards(t *testing.T) {
 	log := logging.Discard()
 	if got := logging.OrDiscard(log); got != log {
 		t.Errorf("got another logger, want the one given")
+	}
+}
+
+func TestFIFOThatNobodyReadsIsAnError(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := logging.Open(logging.Options{Dest: config.LogDest{Kind: config.DestFile, Path: fifo}})
+	if !errors.Is(err, syscall.ENXIO) {
+		t.Errorf("got %v, want ENXIO", err)
 	}
 }
