@@ -23,12 +23,19 @@ const (
 
 	// maxLookups bounds the VNIs looked at in one turn of an asker, of which
 	// there may be many without members, so that nobody waits long for theirs.
-	maxLookups = 1024
+	// So many members take as long as a VNI.
+	maxLookups       = 1024
+	membersPerLookup = 64
+
+	// shares is into how many shares a burst is divided where an asker has
+	// several answers in progress.
+	shares = 4
 )
 
-// ask hands a question to the answering goroutine. It never waits for it.
-func (s *Server) ask(from netip.AddrPort, rt route, resp vxfld.Response, vnis []vxfld.VNIMembers) {
-	out := s.answers.ask(from, rt, resp, vnis)
+// ask hands a question of somebody of class cl to the answering goroutine. It
+// never waits for it.
+func (s *Server) ask(from netip.AddrPort, rt route, cl class, resp vxfld.Response, vnis []vxfld.VNIMembers) {
+	out := s.answers.ask(from, rt, cl, resp, vnis)
 	c := &s.counters
 	c.Questions.Add(1)
 	c.VNIsDropped.Add(uint64(out.vnis))
@@ -39,10 +46,16 @@ func (s *Server) ask(from netip.AddrPort, rt route, resp vxfld.Response, vnis []
 		c.Merged.Add(1)
 	}
 	if out.dropped || out.vnis > 0 {
-		s.repeats.Do("question dropped", func(count int) {
-			s.log.WithFields(logrus.Fields{"src": from, "count": count}).Warn("too many questions to answer")
-		})
+		s.tooMany(from.Addr())
 	}
+}
+
+// tooMany reports that there is no room for a question, or for the rest of its
+// answer.
+func (s *Server) tooMany(from netip.Addr) {
+	s.repeats.Do("question dropped", func(count int) {
+		s.log.WithFields(logrus.Fields{"src": from, "count": count}).Warn("too many questions to answer")
+	})
 }
 
 // A sender answers. It belongs to one goroutine.
@@ -78,36 +91,66 @@ func (s *Server) answer(ctx context.Context) {
 	}
 }
 
-// A round is one asker's turn: what it has room for and what was done in it.
+// A round is one asker's turn: the messages and bytes that it has room for, and
+// what was done in it.
 type round struct {
-	room, sent, failed, lookups int
+	room, space         int
+	sent, bytes         int
+	failed, lookups     int
+	shareSent, shareEnd int // messages and bytes at which a part's share ends
 }
 
 // more tells whether another VNI may be looked at. It may take two messages,
 // what was packed before it and its own, and what is left at the end another:
-// there must be room for all three.
+// there must be room for all three. The bytes may end in the midst of a
+// datagram, which may be larger than a burst.
 func (rd *round) more(ctx context.Context) bool {
-	return rd.sent <= rd.room-3 && rd.lookups < maxLookups && ctx.Err() == nil
+	return !rd.spent() && rd.lookups < maxLookups && ctx.Err() == nil
 }
 
-// serve sends an asker what its window has room for.
+// spent tells whether the asker's window has no room for more.
+func (rd *round) spent() bool { return rd.sent > rd.room-3 || rd.bytes >= rd.space }
+
+// share begins the share of a part, which is all that there is room for if it
+// is alone.
+func (rd *round) share(alone bool, limit int) {
+	rd.shareSent, rd.shareEnd = rd.room, rd.space
+	if !alone {
+		rd.shareSent, rd.shareEnd = rd.sent+burst/shares, rd.bytes+limit/shares
+	}
+}
+
+// shared tells whether the part's share is used up.
+func (rd *round) shared() bool { return rd.sent >= rd.shareSent || rd.bytes >= rd.shareEnd }
+
+// serve sends an asker what its window has room for: a burst of messages of
+// max_packet_size.
 func (a *sender) serve(ctx context.Context, k *asker) {
 	st := a.settings.Load()
-	rd := round{room: burst - k.sent}
+	limit := burst * max(st.MaxPacketSize-vxfld.Overhead, 1)
+	rd := round{room: burst - k.sent, space: limit - k.bytes}
 	for rd.more(ctx) {
-		p := a.answers.first(k)
-		if p == nil || !a.servePart(ctx, st, k, p, &rd) {
+		p, alone := a.answers.first(k)
+		if p == nil {
 			break
 		}
+		rd.share(alone, limit)
+		if !a.servePart(ctx, st, k, p, &rd) {
+			a.answers.rotate(k, p)
+		}
 	}
-	if rd.sent > 0 && rd.failed == rd.sent && a.answers.first(k) != nil {
+	if p, _ := a.answers.first(k); p != nil && rd.sent > 0 && rd.failed == rd.sent {
 		a.counters.Abandoned.Add(1)
 		a.answers.abandon(k)
+	}
+	cut := a.answers.served(k, rd.sent, rd.bytes, rd.spent(), st.Pause, time.Now())
+	if cut > 0 {
+		a.counters.Cut.Add(uint64(cut))
+		a.tooMany(k.addr)
 	}
 	if a.answers.idle() {
 		a.list = nil
 	}
-	a.answers.served(k, rd.sent, st.Pause, time.Now())
 }
 
 // servePart goes on with one part and tells whether it is done. Each VNI is
@@ -122,14 +165,14 @@ func (a *sender) servePart(ctx context.Context, st *Settings, k *asker, p *part,
 		a.send(msg, k.addr, p, rd)
 		return nil
 	}
-	for rd.more(ctx) {
+	for rd.more(ctx) && !rd.shared() {
 		vni, ok := a.answers.pop(p, a.vnis)
 		if !ok {
 			_ = pack.Flush(emit)
 			return a.finish(k, p, pack.Head(), rd)
 		}
-		rd.lookups++
 		a.pack(pack, vni, emit)
+		rd.lookups += 1 + len(a.members)/membersPerLookup
 	}
 	_ = pack.Flush(emit)
 	return false
@@ -162,7 +205,7 @@ func (a *sender) pack(pack *vxfld.Packer, vni vxlan.VNI, emit func([]byte) error
 // which nothing was sent ends with a message without VNIs, which tells the
 // asker that the node lives.
 func (a *sender) finish(k *asker, p *part, empty []byte, rd *round) bool {
-	if !a.answers.finish(k) {
+	if !a.answers.finish(k, p) {
 		return false
 	}
 	if p.messages == 0 {
@@ -174,7 +217,8 @@ func (a *sender) finish(k *asker, p *part, empty []byte, rd *round) bool {
 }
 
 // send sends one message of an answer.
-func (a *sender) send(msg []byte, to netip.AddrPort, p *part, rd *round) {
+func (a *sender) send(msg []byte, addr netip.Addr, p *part, rd *round) {
+	to := netip.AddrPortFrom(addr, p.port)
 	rd.sent++
 	p.messages++
 	c := &a.counters
@@ -190,6 +234,7 @@ func (a *sender) send(msg []byte, to netip.AddrPort, p *part, rd *round) {
 		})
 		return
 	}
+	rd.bytes += len(msg)
 	c.Messages.Add(1)
 	c.Bytes.Add(uint64(len(msg)))
 }

@@ -209,6 +209,9 @@ type Counters struct {
 	// them that hold no VNI, and Abandoned answers given up since nothing more
 	// could be sent to the asker.
 	Answers, Empty, Abandoned atomic.Uint64
+	// Cut counts answers to strangers that ended after one turn, since too many
+	// of them would go on.
+	Cut atomic.Uint64
 	// Messages and Bytes count what answers were made of, UDP payload alone.
 	Messages, Bytes atomic.Uint64
 	// WriteErrors counts messages of answers that could not be sent.

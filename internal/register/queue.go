@@ -4,6 +4,7 @@ package register
 
 import (
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,16 +14,19 @@ import (
 
 // Bounds of what waits for an answer. Together they keep the memory for it
 // below some 50 MB, whatever is asked and by however many, besides the lists of
-// all VNIs: 4 bytes for each VNI and each answer with the whole table.
+// all VNIs: 4 bytes for each VNI and each answer with the whole table. Of
+// maxAnswers, maxKnown, maxFull and maxVNIs strangers have half at most.
 const (
-	// maxAskers is how many askers wait at once, and maxKnown how many are
-	// known: one that has its answer stays known until its pause is over.
-	maxAskers = 4096
-	maxKnown  = 65536
+	// maxAnswers is how many answers are in progress at once.
+	maxAnswers = 4096
 
-	// maxParts is how many ways to ask (socket, local address, version) one
-	// asker may have in progress.
-	maxParts = 4
+	// maxKnown is how many askers are known: one that has its answer stays
+	// known until its window is over.
+	maxKnown = 65536
+
+	// maxParts is how many answers one asker may have in progress: several
+	// daemons may share an address.
+	maxParts = 64
 
 	// maxFull is how many answers with the whole table are in progress at once.
 	maxFull = 64
@@ -31,56 +35,16 @@ const (
 	// many all of them hold before one may hold no more than that.
 	minVNIs = 32
 	maxVNIs = 1 << 18
+
+	// maxReturning is how many answers to strangers go on after a turn. It is
+	// half of what strangers may have, so the other half is for those that had
+	// none yet.
+	maxReturning = maxAnswers / 4
+
+	// crowd is from how many answers in progress on it matters who is served
+	// first.
+	crowd = 64
 )
-
-// A route is the way that a question came and its answer goes.
-type route struct {
-	conn    int        // index of the socket
-	local   netip.Addr // the address that was asked
-	version vxfld.Version
-}
-
-// A part is an answer, or more than one that go the same way, in progress.
-type part struct {
-	route
-
-	// queue holds the VNIs to answer for, queued the same ones, so that a VNI
-	// that is asked for twice is not answered for twice.
-	queue  []vxlan.VNI
-	queued map[vxlan.VNI]struct{}
-
-	// full says that the whole table is asked for, by the question with this
-	// number. From when started is set, rest are the VNIs of it that are still
-	// to come; they may be shared with other parts.
-	full, started bool
-	number        uint64
-	rest          []vxlan.VNI
-
-	// messages counts what was sent; it belongs to the answering goroutine.
-	messages int
-}
-
-// An asker waits for answers, of which one at a time is in progress, or has got
-// all of them a moment ago. In each window of time it is sent at most one
-// burst, however many its questions are.
-type asker struct {
-	addr  netip.AddrPort
-	parts []*part
-
-	// waiting says that the asker is in the list of those to serve, or is
-	// being served.
-	waiting bool
-
-	// window says that a window is open, until due, in which sent messages
-	// were sent.
-	window bool
-	due    time.Time
-	sent   int
-}
-
-// room tells whether the asker may be sent something in this window: see
-// serve for the messages that it takes to go on.
-func (k *asker) room() bool { return k.sent <= burst-3 }
 
 // answers is what is to be answered. It is safe for concurrent use: readers
 // put questions in, and one goroutine takes them out.
@@ -88,19 +52,20 @@ type answers struct {
 	// wake has a token when there may be something new to do.
 	wake chan struct{}
 
-	mu      sync.Mutex // guards what follows and the fields of askers and parts
-	askers  map[netip.AddrPort]*asker
-	ready   []*asker // those to serve, in turn
-	windows []*asker // those whose window is open, in the order of due
-	active  int      // askers with parts
-	full    int      // parts that answer with the whole table
-	number  uint64   // of the last question for the whole table
-	vnis    int      // VNIs in all queues
+	mu        sync.Mutex // guards what follows and the fields of askers and parts
+	askers    map[netip.Addr]*asker
+	ready     [numLines][]*asker // those to serve, in turn
+	windows   []*asker           // those whose window is open, in the order of due
+	active    tally              // parts
+	full      tally              // parts that answer with the whole table
+	vnis      tally              // VNIs in all queues
+	returning int                // parts of strangers that come back for more
+	number    uint64             // of the last question for the whole table
 }
 
 // newAnswers returns an empty queue.
 func newAnswers() *answers {
-	return &answers{wake: make(chan struct{}, 1), askers: make(map[netip.AddrPort]*asker)}
+	return &answers{wake: make(chan struct{}, 1), askers: make(map[netip.Addr]*asker)}
 }
 
 // outcome says what became of a question.
@@ -110,44 +75,45 @@ type outcome struct {
 	vnis    int  // VNIs that there is no room for
 }
 
-// ask puts a question in.
-func (q *answers) ask(from netip.AddrPort, rt route, resp vxfld.Response, vnis []vxfld.VNIMembers) outcome {
+// crowded tells whether so many answers are in progress that it matters who is
+// served first.
+func (q *answers) crowded() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	k := q.askers[from]
-	var p *part
-	if k != nil {
-		for _, have := range k.parts {
-			if have.route == rt {
-				p = have
-			}
-		}
-	}
+	return q.active.all() >= crowd
+}
+
+// ask puts a question of somebody of class c in.
+func (q *answers) ask(from netip.AddrPort, rt route, c class, resp vxfld.Response, vnis []vxfld.VNIMembers) outcome {
+	rt.port = from.Port()
 	full := resp == vxfld.ResponseAll
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k := q.askers[from.Addr()]
+	p, hasFull := k.find(rt)
 	out := outcome{merged: p != nil}
-	switch {
-	case full && (p == nil || !p.full) && q.full == maxFull,
-		k == nil && len(q.askers) == maxKnown,
-		(k == nil || len(k.parts) == 0) && q.active == maxAskers,
-		p == nil && k != nil && len(k.parts) == maxParts:
+	if !q.admits(k, p, c, full && (p == nil || !p.full), hasFull) {
 		out.dropped = true
 		return out
 	}
 	if k == nil {
-		k = &asker{addr: from}
-		q.askers[from] = k
+		k = &asker{addr: from.Addr()}
+		q.askers[k.addr] = k
 	}
 	if p == nil {
-		p = &part{route: rt}
-		if len(k.parts) == 0 {
-			q.active++
-		}
-		k.parts = append(k.parts, p)
+		p = &part{route: rt, class: c}
+		q.active[c]++
+		k.parts = slices.Insert(k.parts, k.fresh, p)
+		k.fresh++
+	}
+	if c == member {
+		q.promote(k, p)
 	}
 	if full && !p.full {
 		q.number++
 		p.full, p.number = true, q.number
-		q.full++
+		q.full[p.class]++
+		k.toEnd(p)
 	} else {
 		// While the whole table is on its way it is not begun again, but what
 		// the question names may have come with it and is answered for.
@@ -157,9 +123,7 @@ func (q *answers) ask(from netip.AddrPort, rt route, resp vxfld.Response, vnis [
 			}
 		}
 	}
-	if !k.waiting && k.room() {
-		q.serve(k)
-	}
+	q.enqueue(k)
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -167,10 +131,66 @@ func (q *answers) ask(from netip.AddrPort, rt route, resp vxfld.Response, vnis [
 	return out
 }
 
-// serve puts an asker in line. q.mu is held.
-func (q *answers) serve(k *asker) {
-	k.waiting = true
-	q.ready = append(q.ready, k)
+// admits tells whether there is room for a question: for asker k and part p,
+// which are nil if they are new, and for the whole table where newFull is set.
+// q.mu is held.
+func (q *answers) admits(k *asker, p *part, c class, newFull, hasFull bool) bool {
+	if newFull && (hasFull || !q.full.room(c, maxFull)) {
+		return false
+	}
+	if p != nil {
+		return true
+	}
+	if k == nil {
+		known := tally{stranger: len(q.askers)} // what strangers leave may be members'
+		if !known.room(c, maxKnown) {
+			return false
+		}
+	} else if len(k.parts) == maxParts {
+		return false
+	}
+	return q.active.room(c, maxAnswers)
+}
+
+// promote makes a member of an asker, and of the part that it asks for. q.mu is
+// held.
+func (q *answers) promote(k *asker, p *part) {
+	k.class = member
+	q.returns(k, 0)
+	if p.class == member {
+		return
+	}
+	p.class = member
+	q.active.promote(1)
+	q.vnis.promote(len(p.queue))
+	if p.full {
+		q.full.promote(1)
+	}
+}
+
+// enqueue puts an asker that has room and parts in line, or in a better line
+// than it stands in. q.mu is held.
+func (q *answers) enqueue(k *asker) {
+	if k.serving || k.spent || len(k.parts) == 0 {
+		return
+	}
+	line := lineMember
+	if k.class == stranger {
+		line = lineStranger
+	}
+	if k.fresh == 0 || k.sent > 0 {
+		line++
+	}
+	if k.line != lineNone {
+		if k.line <= line {
+			return
+		}
+		have := &q.ready[k.line]
+		i := slices.Index(*have, k)
+		*have = slices.Delete(*have, i, i+1)
+	}
+	k.line = line
+	q.ready[line] = append(q.ready[line], k)
 }
 
 // put adds a VNI to a part and tells whether there is room. q.mu is held.
@@ -178,7 +198,7 @@ func (q *answers) put(p *part, vni vxlan.VNI) bool {
 	if _, ok := p.queued[vni]; ok {
 		return true
 	}
-	if len(p.queue) >= minVNIs && q.vnis >= maxVNIs {
+	if len(p.queue) >= minVNIs && !q.vnis.room(p.class, maxVNIs) {
 		return false
 	}
 	if p.queued == nil {
@@ -186,7 +206,7 @@ func (q *answers) put(p *part, vni vxlan.VNI) bool {
 	}
 	p.queued[vni] = struct{}{}
 	p.queue = append(p.queue, vni)
-	q.vnis++
+	q.vnis[p.class]++
 	return true
 }
 
@@ -197,17 +217,19 @@ func (q *answers) next(now time.Time) (*asker, time.Duration) {
 	defer q.mu.Unlock()
 	for len(q.windows) > 0 && !q.windows[0].due.After(now) {
 		k := shift(&q.windows)
-		k.window, k.sent = false, 0
-		switch {
-		case k.waiting:
-		case len(k.parts) > 0:
-			q.serve(k)
-		default:
+		k.window, k.spent, k.sent, k.bytes = false, false, 0, 0
+		if len(k.parts) == 0 {
 			delete(q.askers, k.addr)
+			continue
 		}
+		q.enqueue(k)
 	}
-	if len(q.ready) > 0 {
-		return shift(&q.ready), 0
+	for line := range q.ready {
+		if len(q.ready[line]) > 0 {
+			k := shift(&q.ready[line])
+			k.line, k.serving = lineNone, true
+			return k, 0
+		}
 	}
 	if len(q.windows) > 0 {
 		return nil, q.windows[0].due.Sub(now)
@@ -224,33 +246,58 @@ func shift(list *[]*asker) *asker {
 }
 
 // served ends the turn of an asker that next returned, in which so many
-// messages were sent to it. pause is the length of a window.
-func (q *answers) served(k *asker, sent int, pause time.Duration, now time.Time) {
+// messages and bytes were sent to it; spent says that its window has no room
+// for more. pause is the length of a window. It returns how many answers were
+// given up, since too many to strangers would go on.
+func (q *answers) served(k *asker, sent, bytes int, spent bool, pause time.Duration, now time.Time) (cut int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	k.waiting = false
+	k.serving = false
 	k.sent += sent
+	k.bytes += bytes
+	k.spent = spent && k.sent > 0
 	if k.sent > 0 && !k.window {
 		k.window, k.due = true, now.Add(pause)
 		q.windows = append(q.windows, k)
 	}
-	switch {
-	case len(k.parts) == 0 && !k.window:
-		delete(q.askers, k.addr)
-	case len(k.parts) > 0 && k.room():
-		q.serve(k)
+	if len(k.parts) > 0 && k.class == stranger && !q.returns(k, len(k.parts)) {
+		cut = len(k.parts)
+		q.clear(k)
 	}
+	if len(k.parts) == 0 && !k.window {
+		delete(q.askers, k.addr)
+	}
+	q.enqueue(k)
+	return cut
 }
 
-// first returns the part of an asker that is to be served, nil when all are
-// done.
-func (q *answers) first(k *asker) *part {
+// returns counts n answers to an asker as those of strangers that come back
+// for more, and tells whether there is room for that. q.mu is held.
+func (q *answers) returns(k *asker, n int) bool {
+	sum := q.returning + n - k.returning
+	if n > k.returning && sum > maxReturning {
+		return false
+	}
+	q.returning, k.returning = sum, n
+	return true
+}
+
+// first returns the part of an asker that is to be gone on with, nil when all
+// are done, and whether it is the only one.
+func (q *answers) first(k *asker) (p *part, alone bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(k.parts) == 0 {
-		return nil
+		return nil, false
 	}
-	return k.parts[0]
+	return k.parts[0], len(k.parts) == 1
+}
+
+// rotate lets an asker's other parts go before one that had its share.
+func (q *answers) rotate(k *asker, p *part) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k.toEnd(p)
 }
 
 // pop takes the next VNI out of a part. snapshot returns all VNIs of the table
@@ -263,7 +310,7 @@ func (q *answers) pop(p *part, snapshot func(number uint64) []vxlan.VNI) (vxlan.
 		vni := p.queue[0]
 		p.queue = p.queue[1:]
 		delete(p.queued, vni)
-		q.vnis--
+		q.vnis[p.class]--
 		return vni, true
 	}
 	start := p.full && !p.started
@@ -280,31 +327,36 @@ func (q *answers) pop(p *part, snapshot func(number uint64) []vxlan.VNI) (vxlan.
 	return vni, true
 }
 
-// finish ends an asker's first part, unless something was added to it in the
+// finish ends one of an asker's parts, unless something was added to it in the
 // meantime, and tells whether it did.
-func (q *answers) finish(k *asker) bool {
+func (q *answers) finish(k *asker, p *part) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	p := k.parts[0]
 	if len(p.queue) > 0 || p.full && !p.started {
 		return false
 	}
-	q.remove(k)
+	q.remove(k, p)
 	return true
 }
 
-// remove takes off an asker's first part. q.mu is held.
-func (q *answers) remove(k *asker) {
-	p := k.parts[0]
-	k.parts[0] = nil
-	k.parts = k.parts[1:]
-	q.vnis -= len(p.queue)
+// remove takes off one of an asker's parts. q.mu is held.
+func (q *answers) remove(k *asker, p *part) {
+	k.drop(p)
+	q.active[p.class]--
+	q.vnis[p.class] -= len(p.queue)
 	if p.full {
-		q.full--
+		q.full[p.class]--
 	}
 	if len(k.parts) == 0 {
-		k.parts = nil
-		q.active--
+		k.parts, k.class = nil, stranger
+	}
+	q.returns(k, min(k.returning, len(k.parts)))
+}
+
+// clear takes off all of an asker's parts. q.mu is held.
+func (q *answers) clear(k *asker) {
+	for len(k.parts) > 0 {
+		q.remove(k, k.parts[0])
 	}
 }
 
@@ -312,9 +364,7 @@ func (q *answers) remove(k *asker) {
 func (q *answers) abandon(k *asker) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(k.parts) > 0 {
-		q.remove(k)
-	}
+	q.clear(k)
 }
 
 // last returns the number of the last question for the whole table.
@@ -328,5 +378,5 @@ func (q *answers) last() uint64 {
 func (q *answers) idle() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.full == 0
+	return q.full.all() == 0
 }

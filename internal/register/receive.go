@@ -31,7 +31,8 @@ const (
 type reader struct {
 	*Server
 	conn    int
-	updates []fdb.Update // reused from message to message
+	updates []fdb.Update // this and members are reused from message to message
+	members []netip.Addr
 }
 
 // receive reads the socket with index conn until it is closed.
@@ -194,14 +195,13 @@ func (r *reader) refresh(now fdb.Time, version vxfld.Version, m *vxfld.Refresh, 
 	if named == 0 && asks {
 		verdict = VerdictQuestion
 	}
-	if named > 0 {
-		r.take(now, m, source, from)
-	}
+	took := named > 0 && r.take(now, m, source, from)
 	if m.Originator && r.relayer != nil {
 		r.relayer.Relay(m)
 	}
 	if asks {
-		r.ask(from, route{conn: r.conn, local: answerable(to), version: version}, response, m.VNIs)
+		rt := route{conn: r.conn, local: answerable(to), version: version}
+		r.ask(from, rt, r.classify(now, m, took, peer, from.Addr()), response, m.VNIs)
 	}
 	return verdict
 }
@@ -226,8 +226,9 @@ func answerable(to netip.Addr) netip.Addr {
 
 // take takes a message's members into the table. It removes from the message
 // the addresses that cannot be VTEPs. An exclusion may come and go, so who
-// became a member before it may withdraw while it lasts.
-func (r *reader) take(now fdb.Time, m *vxfld.Refresh, source fdb.Source, from netip.AddrPort) {
+// became a member before it may withdraw while it lasts. It tells whether the
+// table refused nothing.
+func (r *reader) take(now fdb.Time, m *vxfld.Refresh, source fdb.Source, from netip.AddrPort) bool {
 	us := r.updates[:0]
 	holdtime := vxfld.HoldtimeDuration(m.Holdtime)
 	var left [NumLeftOut]leftover
@@ -257,7 +258,7 @@ func (r *reader) take(now fdb.Time, m *vxfld.Refresh, source fdb.Source, from ne
 	}
 	r.updates = us
 	if len(us) == 0 {
-		return
+		return true
 	}
 	res := r.table.Apply(now, us)
 	c := &r.counters
@@ -281,6 +282,7 @@ func (r *reader) take(now fdb.Time, m *vxfld.Refresh, source fdb.Source, from ne
 		r.log.WithFields(logrus.Fields{"src": from, "holdtime": m.Holdtime, "source": source.String(), "count": len(us)}).
 			Debug("registration taken in")
 	}
+	return res.Refused == [fdb.NumRefusals]int{}
 }
 
 // leftover is what was left out of one message for one reason: how many

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/logging"
@@ -147,6 +148,7 @@ type Server struct {
 	repeats  *logging.Limiter
 	settings atomic.Pointer[Settings]
 	sources  *sources
+	checks   *rate.Limiter // of who asks: see checkRate
 	answers  *answers
 	counters Counters
 }
@@ -161,6 +163,7 @@ func New(o Options) *Server {
 		log:     logging.OrDiscard(o.Log).WithField("task", "register"),
 		repeats: &logging.Limiter{},
 		sources: newSources(),
+		checks:  rate.NewLimiter(checkRate, checkRate),
 		answers: newAnswers(),
 	}
 	s.Configure(o.Settings)
