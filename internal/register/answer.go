@@ -201,14 +201,15 @@ func (a *sender) pack(pack *vxfld.Packer, vni vxlan.VNI, emit func([]byte) error
 	})
 }
 
-// finish ends a part that has nothing left, and tells whether it did. One for
-// which nothing was sent ends with a message without VNIs, which tells the
-// asker that the node lives.
+// finish ends a part that has nothing left, and tells whether it did. Where
+// nothing was sent since its last question it ends with a message without VNIs,
+// which tells the asker that the node lives.
 func (a *sender) finish(k *asker, p *part, empty []byte, rd *round) bool {
-	if !a.answers.finish(k, p) {
+	ended, silent := a.answers.finish(k, p)
+	if !ended {
 		return false
 	}
-	if p.messages == 0 {
+	if silent {
 		a.counters.Empty.Add(1)
 		a.send(empty, k.addr, p, rd)
 	}
@@ -220,7 +221,7 @@ func (a *sender) finish(k *asker, p *part, empty []byte, rd *round) bool {
 func (a *sender) send(msg []byte, addr netip.Addr, p *part, rd *round) {
 	to := netip.AddrPortFrom(addr, p.port)
 	rd.sent++
-	p.messages++
+	a.answers.told(p)
 	c := &a.counters
 	if err := a.conns[p.conn].WriteTo(msg, to, p.local); err != nil {
 		rd.failed++

@@ -65,8 +65,8 @@ type part struct {
 	number        uint64
 	rest          []vxlan.VNI
 
-	// messages counts what was sent; it belongs to the answering goroutine.
-	messages int
+	// silent says that nothing was sent since the last question.
+	silent bool
 }
 
 // Lines of askers, in the order in which they are served: members before

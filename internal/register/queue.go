@@ -106,6 +106,7 @@ func (q *answers) ask(from netip.AddrPort, rt route, c class, resp vxfld.Respons
 		k.parts = slices.Insert(k.parts, k.fresh, p)
 		k.fresh++
 	}
+	p.silent = true
 	if c == member {
 		q.promote(k, p)
 	}
@@ -327,16 +328,24 @@ func (q *answers) pop(p *part, snapshot func(number uint64) []vxlan.VNI) (vxlan.
 	return vni, true
 }
 
+// told says that a message of a part is about to be sent.
+func (q *answers) told(p *part) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	p.silent = false
+}
+
 // finish ends one of an asker's parts, unless something was added to it in the
-// meantime, and tells whether it did.
-func (q *answers) finish(k *asker, p *part) bool {
+// meantime, and tells whether it did, and whether the last question got no
+// message.
+func (q *answers) finish(k *asker, p *part) (ended, silent bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(p.queue) > 0 || p.full && !p.started {
-		return false
+		return false, false
 	}
 	q.remove(k, p)
-	return true
+	return true, p.silent
 }
 
 // remove takes off one of an asker's parts. q.mu is held.

@@ -46,7 +46,7 @@ func TestAskersAreBounded(t *testing.T) {
 	now := time.Now()
 	k, _ := q.next(now)
 	q.pop(k.parts[0], nil)
-	if !q.finish(k, k.parts[0]) {
+	if ended, _ := q.finish(k, k.parts[0]); !ended {
 		t.Fatal("got a part that does not end, want its end")
 	}
 	q.served(k, 1, 100, false, time.Second, now)
@@ -245,16 +245,34 @@ func TestQuestionAtTheEnd(t *testing.T) {
 				t.Fatalf("got vni %d, want no more", vni)
 			}
 			q.ask(from(1), route{}, member, tt.resp, vnis(2, 1))
-			if q.finish(k, k.parts[0]) {
+			if ended, _ := q.finish(k, k.parts[0]); ended {
 				t.Fatal("got the part ended, want it to go on")
 			}
 			if vni, ok := q.pop(k.parts[0], all); !ok || vni != tt.want {
 				t.Errorf("got vni %d, %t, want %d", vni, ok, tt.want)
 			}
-			if !q.finish(k, k.parts[0]) || q.full.all() != 0 {
+			if ended, _ := q.finish(k, k.parts[0]); !ended || q.full.all() != 0 {
 				t.Errorf("got the part going on, %d full, want its end", q.full.all())
 			}
 		})
+	}
+}
+
+// A question that joins an answer when its last message is sent already, and
+// for which there is nothing to say, is not passed over in silence.
+func TestQuestionAfterTheLastMessage(t *testing.T) {
+	q := newAnswers()
+	q.ask(from(1), route{}, stranger, vxfld.ResponseRequested, vnis(1, 1))
+	k, _ := q.next(time.Now())
+	p := k.parts[0]
+	q.pop(p, nil)
+	q.told(p)
+	if out := q.ask(from(1), route{}, stranger, vxfld.ResponseRequested, vnis(2, 1)); !out.merged {
+		t.Fatalf("got %+v, want it merged", out)
+	}
+	q.pop(p, nil)
+	if ended, silent := q.finish(k, p); !ended || !silent {
+		t.Errorf("got ended %t, silent %t, want a message for the second question", ended, silent)
 	}
 }
 
