@@ -133,6 +133,10 @@ var (
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: adIfindex},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: loopback, Jf: 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: udpHeader + loopedLen},
+		// Others of that length lose a byte more, so that it tells looped ones.
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_LEN},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: udpHeader + loopedLen, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: udpHeader + loopedLen - 1},
 		{Code: unix.BPF_RET | unix.BPF_K, K: 1<<32 - 1},
 	}
 )

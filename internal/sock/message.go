@@ -43,9 +43,8 @@ type Datagram struct {
 	TTL       uint8          // received TTL or hop limit
 	TOS       uint8          // received TOS or traffic class: DSCP and ECN
 	Truncated bool
-	// Looped says that this machine sent it to itself. All but a few bytes of
-	// the payload are cut off then. A datagram of just as few bytes cannot be
-	// told from one that was cut.
+	// Looped says that this machine sent it to itself. All but three bytes of
+	// the payload are cut off then; any other datagram of three bytes loses one.
 	Looped bool
 }
 
