@@ -108,19 +108,21 @@ type asker struct {
 	sent, bytes   int
 }
 
-// find returns the part that goes a way, nil if there is none, and whether any
-// part is for the whole table.
-func (k *asker) find(rt route) (p *part, hasFull bool) {
+// find returns the part that goes a way, nil if there is none, and how many
+// parts are for the whole table.
+func (k *asker) find(rt route) (p *part, fulls int) {
 	if k == nil {
-		return nil, false
+		return nil, 0
 	}
 	for _, have := range k.parts {
 		if have.route == rt {
 			p = have
 		}
-		hasFull = hasFull || have.full
+		if have.full {
+			fulls++
+		}
 	}
-	return p, hasFull
+	return p, fulls
 }
 
 // toEnd puts one of an asker's parts behind the others. answers.mu is held.

@@ -130,7 +130,7 @@ func TestStrangerIsAnsweredAmongMany(t *testing.T) {
 }
 
 // Whoever asks in the name of one address, and from however many ports, makes
-// no more than a burst go to it in a window, and one whole table.
+// no more than a burst go to it in a window, and two whole tables.
 func TestWindowsAreOfAnAddress(t *testing.T) {
 	onBench(t, nil, func(b *bench) {
 		b.table.fill(0, 2000, 90)
@@ -141,8 +141,8 @@ func TestWindowsAreOfAnAddress(t *testing.T) {
 			n := 0
 			for _, d := range b.conn.sent() {
 				n += len(d.b)
-				if d.peer.Port() != 20000 {
-					t.Errorf("got a message to port %d, want one whole table", d.peer.Port())
+				if d.peer.Port() >= 20002 {
+					t.Errorf("got a message to port %d, want whole tables to the first two alone", d.peer.Port())
 				}
 			}
 			if n == 0 || n > 32*1458 {
@@ -154,8 +154,8 @@ func TestWindowsAreOfAnAddress(t *testing.T) {
 		for i := range 20 {
 			b.send(nth(12, i), askAll(t))
 		}
-		if got := b.server.Counters().Dropped.Load(); got != 63 {
-			t.Errorf("got %d questions dropped, want those of the other 63 ports", got)
+		if got := b.server.Counters().Dropped.Load(); got != 62 {
+			t.Errorf("got %d questions dropped, want those of the other 62 ports", got)
 		}
 	})
 }

@@ -28,8 +28,11 @@ const (
 	// daemons may share an address.
 	maxParts = 64
 
-	// maxFull is how many answers with the whole table are in progress at once.
-	maxFull = 64
+	// maxFull is how many answers with the whole table are in progress at once,
+	// and maxFullEach how many of them to one address. With one alone, who has
+	// got the last message of one could not ask for the next at once.
+	maxFull     = 64
+	maxFullEach = 2
 
 	// minVNIs is how many VNIs each part may hold in any case, and maxVNIs how
 	// many all of them hold before one may hold no more than that.
@@ -90,9 +93,9 @@ func (q *answers) ask(from netip.AddrPort, rt route, c class, resp vxfld.Respons
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	k := q.askers[from.Addr()]
-	p, hasFull := k.find(rt)
+	p, fulls := k.find(rt)
 	out := outcome{merged: p != nil}
-	if !q.admits(k, p, c, full && (p == nil || !p.full), hasFull) {
+	if !q.admits(k, p, c, full && (p == nil || !p.full), fulls) {
 		out.dropped = true
 		return out
 	}
@@ -133,10 +136,10 @@ func (q *answers) ask(from netip.AddrPort, rt route, c class, resp vxfld.Respons
 }
 
 // admits tells whether there is room for a question: for asker k and part p,
-// which are nil if they are new, and for the whole table where newFull is set.
-// q.mu is held.
-func (q *answers) admits(k *asker, p *part, c class, newFull, hasFull bool) bool {
-	if newFull && (hasFull || !q.full.room(c, maxFull)) {
+// which are nil if they are new, and for the whole table, besides as many as
+// fulls, where newFull is set. q.mu is held.
+func (q *answers) admits(k *asker, p *part, c class, newFull bool, fulls int) bool {
+	if newFull && (fulls >= maxFullEach || !q.full.room(c, maxFull)) {
 		return false
 	}
 	if p != nil {
