@@ -24,7 +24,8 @@ const (
 	DropTruncated
 	// DropSource is a packet whose outer source address cannot be a VTEP.
 	DropSource
-	// DropOwn is a packet that came from an address of this machine.
+	// DropOwn is a packet that came from an address of this machine, or a copy
+	// to an address that is local without being listed, which came back.
 	DropOwn
 	// DropService is a packet that came from the service address or from a service node.
 	DropService

@@ -51,6 +51,8 @@ func (n *Node) explain(err error) error {
 		return &startError{err, ErrBind, fmt.Sprintf(
 			"another vxsnd or a kernel VXLAN device of this namespace holds the port: see 'ss -ulnp' and 'ip -d link show type vxlan', or choose other ports (vxfld_port %d, vxlan_listen_port %d)",
 			n.cfg.VxfldPort, n.cfg.VXLANListenPort)}
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+		return &startError{err, ErrBind, "the process may have too few open files: raise 'ulimit -n', or LimitNOFILE in a unit"}
 	case errors.Is(err, unix.EACCES) && min(n.cfg.VxfldPort, n.cfg.VXLANListenPort) < unprivilegedPort:
 		return &startError{err, ErrPrivilege,
 			"ports below 1024 need CAP_NET_BIND_SERVICE: choose others, or start as root"}

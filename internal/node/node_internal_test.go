@@ -165,6 +165,7 @@ func TestExplain(t *testing.T) {
 		{unix.EPERM, ErrPrivilege, "CAP_NET_RAW"},
 		{unix.EACCES, ErrPrivilege, "CAP_NET_RAW"},
 		{unix.EADDRNOTAVAIL, ErrBind, ""},
+		{unix.EMFILE, ErrBind, "ulimit -n"},
 	}
 	low := &Node{cfg: n.cfg}
 	low.cfg.VxfldPort = 80
