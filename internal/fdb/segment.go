@@ -67,6 +67,7 @@ type segment struct {
 	live       int // members in use
 
 	entries   []entry
+	heard     []uint32 // parallel to entries: second of the table's clock in which each was told last
 	freeEntry uint32
 	held      int // entries in use
 	data      int // Data entries among them
@@ -228,6 +229,7 @@ func (s *segment) sparse() bool {
 // one look at each free one.
 func (t *Table) compact(s *segment) {
 	members, entries := make([]member, 0, s.live), make([]entry, 0, s.held)
+	heard := make([]uint32, 0, s.held)
 	for _, m := range s.members {
 		if m.first == none {
 			continue
@@ -236,6 +238,7 @@ func (t *Table) compact(s *segment) {
 		link := &m.first
 		for e := m.first; e != none; {
 			moved := s.entries[e]
+			heard = append(heard, s.heard[e])
 			e = moved.next
 			moved.own = n<<sourceBits | uint32(moved.source())
 			*link = uint32(len(entries))
@@ -247,7 +250,7 @@ func (t *Table) compact(s *segment) {
 		}
 		members = append(members, m)
 	}
-	s.members, s.entries = members, entries
+	s.members, s.entries, s.heard = members, entries, heard
 	s.freeMember, s.freeEntry, s.hand = none, none, 0
 	s.byAddr, s.byID = index{}, index{}
 	for m := range members {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"vxsnd/internal/vxlan"
 )
@@ -181,16 +182,22 @@ func (t *Table) Entries(now Time, vni vxlan.VNI, dst []Entry) []Entry {
 			continue
 		}
 		if exp := Time(atomic.LoadInt64(&s.entries[i].exp)); now < exp {
-			dst = append(dst, s.show(uint32(i), exp))
+			dst = append(dst, t.show(s, uint32(i), exp))
 		}
 	}
 	return dst
 }
 
 // show returns entry e, which expires at exp, as callers see it.
-func (s *segment) show(e uint32, exp Time) Entry {
+func (t *Table) show(s *segment, e uint32, exp Time) Entry {
 	r := &s.entries[e]
+	heard := Time(s.heard[e]) * Time(time.Second)
+	if r.source() == Data && exp != Never {
+		// Packets store the expiry alone.
+		heard = max(heard, exp.Add(-t.o.LearnHoldtime))
+	}
 	return Entry{
+		Heard:      heard,
 		VNI:        s.vni,
 		Addr:       addrOf(s.members[r.member()].addr),
 		Identifier: r.id,

@@ -50,3 +50,8 @@ func (t Time) Sub(u Time) time.Duration {
 	}
 	return time.Duration(d)
 }
+
+// second returns the second that t is in, as far as 32 bits hold it: 136 years.
+func (t Time) second() uint32 {
+	return uint32(min(max(t/Time(time.Second), 0), math.MaxUint32))
+}

@@ -138,9 +138,11 @@ func (w *writer) add(s *segment, m uint32, id uint64, src Source, exp Time) {
 	} else {
 		e = uint32(len(s.entries))
 		s.entries = push(w, s.entries, entry{})
+		s.heard = push(w, s.heard, 0)
 	}
 	fresh := s.members[m].first == none
 	s.entries[e] = entry{id: id, exp: int64(exp), next: s.members[m].first, own: m<<sourceBits | uint32(src)}
+	s.heard[e] = w.now.second()
 	s.members[m].first = e
 	if s.entries[e].claims() {
 		w.cost += costCell * t.claim(s, e)
@@ -184,6 +186,7 @@ func (w *writer) set(s *segment, e uint32, exp Time) {
 // refresh is set, told to the feeds.
 func (w *writer) refresh(s *segment, e uint32, exp Time) {
 	w.set(s, e, exp)
+	s.heard[e] = w.now.second()
 	w.res.Refreshed++
 	w.emit(Refreshed, NoReason, s, e)
 }
