@@ -35,6 +35,8 @@ type Config struct {
 type Static struct {
 	PIDFile string // pid file, absolute when it comes from Load
 	UDSFile string // management socket, absolute when it comes from Load
+	User    string // name or number of the user to become; "" to be chosen at start
+	Group   string // name or number of the group to become; "" for the user's own
 
 	VxfldPort uint16     // control messages, UDP and TCP; never 0
 	SvcnodeIP netip.Addr // address VTEPs send to; the wildcard where not set
@@ -62,6 +64,7 @@ type Static struct {
 type Dynamic struct {
 	LogLevel       LogLevel
 	LogDest        LogDest
+	LogFormat      LogFormat
 	LogFileSize    int64 // bytes at which a log file is rotated; 0: never
 	LogBackupCount int   // rotated log files that are kept
 

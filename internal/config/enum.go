@@ -76,6 +76,21 @@ func (d LogDest) String() string {
 	}
 }
 
+// A LogFormat is the form that log lines have.
+type LogFormat uint8
+
+// The forms of log lines: words and fields as people read them, or one JSON
+// object per line.
+const (
+	FormatText LogFormat = iota
+	FormatJSON
+)
+
+var formatNames = []string{"text", "json"}
+
+// String returns the format's name in the configuration file.
+func (f LogFormat) String() string { return enumName(formatNames, f) }
+
 // Checksum says what stands in the UDP checksum of an IPv4 copy. IPv6 copies
 // always carry a computed one (RFC 8200, section 8.1).
 type Checksum uint8

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 const (
@@ -34,17 +35,36 @@ type Input struct {
 	File     string  // "" reads no file
 	Required bool    // a File that does not exist is an error
 	Flags    []Flag  // in the order of the command line
+
+	// Dir is the directory where relative file names begin: File itself, and
+	// those in files and flags. "" is the working directory, which a daemon
+	// leaves: it loads again from the one that it was started in.
+	Dir string
+
+	// RuntimeDir is what systemd sets as RUNTIME_DIRECTORY (systemd.exec(5)):
+	// directories separated by colons. The defaults of pidfile and udsfile are
+	// in the first of them; "" leaves them where the table of options has them.
+	RuntimeDir string
 }
 
 // A Result is what Load makes of an Input.
 type Result struct {
 	Config   Config
 	Warnings []*Problem // what was accepted and deserves a word, in the order of files, lines and flags
-	Files    []string   // files that were read
+	Files    []string   // files that were read, named as Input.File names them
+
+	named map[string]bool
+}
+
+// Named tells whether a file or flag gave the option, by its name or an older
+// one, so that its value is what somebody asked for rather than the default.
+func (r *Result) Named(option string) bool {
+	o := lookup(option)
+	return o != nil && r.named[o.Name]
 }
 
 // Load reads the files of in, checks all that it finds and returns the
-// configuration. File names in it are made absolute by the working directory.
+// configuration. File names in it are made absolute by in.Dir.
 // The error is a Problems with everything that is wrong; the Result is then
 // the zero value.
 func Load(in Input) (Result, error) {
@@ -57,7 +77,7 @@ func Load(in Input) (Result, error) {
 		if in.File == "" {
 			break
 		}
-		text, err := readFile(name)
+		text, err := readFile(in.resolve(name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && (i > 0 || !in.Required):
 		case err != nil:
@@ -69,18 +89,31 @@ func Load(in Input) (Result, error) {
 			r.Files = append(r.Files, name)
 		}
 	}
-	c, warnings, err := parse(in.Program, srs, in.Flags)
-	if err != nil {
-		ps = append(ps, err...)
-	}
-	if len(ps) > 0 {
+	l := newLoader(in.Program)
+	c := l.load(srs, in.Flags)
+	if ps = append(ps, l.problems...); len(ps) > 0 {
 		return Result{}, ps
 	}
-	if err := c.makeAbsolute(); err != nil {
+	if dir, _, _ := strings.Cut(in.RuntimeDir, ":"); dir != "" {
+		for option, name := range map[string]*string{"pidfile": &c.PIDFile, "udsfile": &c.UDSFile} {
+			if !l.given(option) {
+				*name = filepath.Join(dir, filepath.Base(*name))
+			}
+		}
+	}
+	if err := in.makeAbsolute(&c); err != nil {
 		return Result{}, Problems{{Text: err.Error(), Err: err}}
 	}
-	r.Config, r.Warnings = c, warnings
+	r.Config, r.Warnings, r.named = c, l.warnings, l.named()
 	return r, nil
+}
+
+// resolve returns name as it is to be opened.
+func (in *Input) resolve(name string) string {
+	if in.Dir == "" || filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(in.Dir, name)
 }
 
 // maxFile is the size of the largest file that is read, in bytes: a million
@@ -118,12 +151,12 @@ func unreadable(name string, err error) *Problem {
 	return p
 }
 
-func (c *Config) makeAbsolute() error {
+func (in *Input) makeAbsolute(c *Config) error {
 	for _, name := range []*string{&c.PIDFile, &c.UDSFile, &c.LogDest.Path} {
 		if *name == "" {
 			continue
 		}
-		abs, err := filepath.Abs(*name)
+		abs, err := filepath.Abs(in.resolve(*name))
 		if err != nil {
 			return fmt.Errorf("make %s absolute: %w", *name, err)
 		}
@@ -138,9 +171,10 @@ func (c *Config) makeAbsolute() error {
 // Parse is Load for one text instead of files: name stands for its place in
 // errors, and file names in it stay as they are.
 func Parse(p Program, name string, text []byte, flags []Flag) (Result, error) {
-	c, warnings, ps := parse(p, []source{{name: name, text: text}}, flags)
-	if len(ps) > 0 {
-		return Result{}, ps
+	l := newLoader(p)
+	c := l.load([]source{{name: name, text: text}}, flags)
+	if len(l.problems) > 0 {
+		return Result{}, l.problems
 	}
-	return Result{Config: c, Warnings: warnings, Files: []string{name}}, nil
+	return Result{Config: c, Warnings: l.warnings, Files: []string{name}, named: l.named()}, nil
 }

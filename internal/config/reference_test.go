@@ -65,8 +65,8 @@ func TestExampleFileNamesEachOptionWithItsDefault(t *testing.T) {
 }
 
 // TestManualNamesEachOption checks that vxsnd.conf(5) has an item for each
-// option, which tells its older names, its default, and whether it waits for
-// a later version.
+// option, which tells its older names, its default, whether a reload brings it
+// into effect, and whether it waits for a later version.
 func TestManualNamesEachOption(t *testing.T) {
 	items := map[string]string{}
 	for _, item := range strings.Split(readDocument(t, "../../docs/vxsnd.conf.5"), "\n.It Ic ")[1:] {
@@ -84,7 +84,16 @@ func TestManualNamesEachOption(t *testing.T) {
 		if o.Obsolete {
 			continue
 		}
-		if def := ".Pq default : Cm " + o.DefaultFor(config.Vxsnd); !strings.Contains(body, def+"\n") && o.DefaultNote == "" {
+		effect := "needs a restart"
+		if o.Reload {
+			effect = "takes effect on reload"
+		}
+		def := ".Pq default : Cm " + o.DefaultFor(config.Vxsnd)
+		short := ".Pq " + effect // where the text tells the default
+		if def += " ; No " + effect; o.Programs&config.Vxsnd == 0 {
+			def = strings.TrimSuffix(def, " ; No "+effect)
+		}
+		if !strings.Contains(body, def+"\n") && (o.DefaultNote == "" || !strings.Contains(body, short+"\n")) {
 			t.Errorf("%s: got no line %q", o.Name, def)
 		}
 		for _, a := range o.Aliases {
@@ -92,7 +101,7 @@ func TestManualNamesEachOption(t *testing.T) {
 				t.Errorf("%s: got no older name %s", o.Name, a)
 			}
 		}
-		if later := strings.Contains(strings.Join(strings.Fields(body), " "), "in this version"); later != o.Later && o.Name != "logdest" {
+		if later := strings.Contains(strings.Join(strings.Fields(body), " "), "in this version"); later != o.Later {
 			t.Errorf("%s: says that it waits for a later version: got %t, want %t", o.Name, later, o.Later)
 		}
 	}

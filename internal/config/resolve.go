@@ -49,11 +49,16 @@ type loader struct {
 	warnings []*Problem
 }
 
-func parse(p Program, srs []source, flags []Flag) (Config, []*Problem, Problems) {
+func newLoader(p Program) *loader {
 	if p == 0 {
 		p = Vxsnd
 	}
-	l := loader{program: p, settings: make([][]setting, len(table)), bad: make(map[string]bool)}
+	return &loader{program: p, settings: make([][]setting, len(table)), bad: make(map[string]bool)}
+}
+
+// load returns the configuration that the sources and flags give, which is
+// one only if l then has no problems.
+func (l *loader) load(srs []source, flags []Flag) Config {
 	for _, s := range srs {
 		l.addFile(s)
 	}
@@ -62,12 +67,9 @@ func parse(p Program, srs []source, flags []Flag) (Config, []*Problem, Problems)
 	}
 	c := l.resolve()
 	l.check(&c)
-	if len(l.problems) > 0 {
-		sortProblems(l.problems, srs)
-		return Config{}, nil, l.problems
-	}
+	sortProblems(l.problems, srs)
 	sortProblems(l.warnings, srs)
-	return c, l.warnings, nil
+	return c
 }
 
 // sortProblems brings ps into the order of files, lines and flags.
@@ -272,6 +274,17 @@ func (l *loader) winner(name string) *setting {
 }
 
 func (l *loader) given(name string) bool { return l.winner(name) != nil }
+
+// named returns the names of all options that are given.
+func (l *loader) named() map[string]bool {
+	m := make(map[string]bool)
+	for i, ss := range l.settings {
+		if len(ss) > 0 {
+			m[table[i].Name] = true
+		}
+	}
+	return m
+}
 
 // defaultHint says how to get the default, where that is something.
 func (o *Option) defaultHint(p Program, flag string) string {

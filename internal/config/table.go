@@ -11,7 +11,8 @@ import (
 
 // The headings under which help and the example file list the options.
 const (
-	groupLog     = "Logging and files"
+	groupLog     = "Logging"
+	groupProcess = "Process"
 	groupControl = "Control plane"
 	groupData    = "Data plane"
 	groupTable   = "Table"
@@ -51,22 +52,34 @@ var table = []Option{
 		Doc:  "least severity that is logged: debug, info, warning, error or critical",
 		bind: to(func(c *Config) *LogLevel { return &c.LogLevel }, enum[LogLevel](levelNames))},
 	{Name: "logdest", Group: groupLog, Shorthand: "l", Arg: "DEST", Programs: Both, Reload: true, def: "syslog",
-		Doc:  "where the log goes: a file name, stdout, or syslog (in this version stdout)",
+		Doc:  "where the log goes: a file name, stdout, or syslog",
 		bind: to(func(c *Config) *LogDest { return &c.LogDest }, logDest)},
-	{Name: "logfilesize", Group: groupLog, Arg: "BYTES", Programs: Both, Reload: true, Later: true, def: "512000",
+	{Name: "log_format", Group: groupLog, Arg: "FORMAT", Programs: Both, Reload: true, def: "text",
+		Doc:  "form of a log line: text or json",
+		bind: to(func(c *Config) *LogFormat { return &c.LogFormat }, enum[LogFormat](formatNames))},
+	{Name: "logfilesize", Group: groupLog, Arg: "BYTES", Programs: Both, Reload: true, def: "512000",
 		Doc:  "size at which a log file is rotated; 0 never rotates it",
 		bind: to(func(c *Config) *int64 { return &c.LogFileSize }, number[int64](0, 1<<40))},
-	{Name: "logbackupcount", Group: groupLog, Arg: "N", Programs: Both, Reload: true, Later: true, def: "14",
+	{Name: "logbackupcount", Group: groupLog, Arg: "N", Programs: Both, Reload: true, def: "14",
 		Doc:  "rotated log files that are kept",
 		bind: to(func(c *Config) *int { return &c.LogBackupCount }, number[int](0, 10_000))},
-	{Name: "pidfile", Group: groupLog, Shorthand: "p", Arg: "FILE",
-		Programs: Both, Later: true, def: "/var/run/vxsnd.pid", defVxrd: "/var/run/vxrd.pid",
+
+	{Name: "pidfile", Group: groupProcess, Shorthand: "p", Arg: "FILE",
+		Programs: Both, def: "/var/run/vxsnd.pid", defVxrd: "/var/run/vxrd.pid",
 		Doc:  "file for the process id",
 		bind: to(func(c *Config) *string { return &c.PIDFile }, path(maxPath))},
-	{Name: "udsfile", Group: groupLog, Shorthand: "u", Arg: "FILE",
-		Programs: Both, Later: true, def: "/var/run/vxsnd.sock", defVxrd: "/var/run/vxrd.sock",
+	{Name: "udsfile", Group: groupProcess, Shorthand: "u", Arg: "FILE",
+		Programs: Both, def: "/var/run/vxsnd.sock", defVxrd: "/var/run/vxrd.sock",
 		Doc:  "Unix socket for management",
 		bind: to(func(c *Config) *string { return &c.UDSFile }, path(maxUDSPath))},
+	{Name: "user", Group: groupProcess, Arg: "USER", Programs: Both, def: auto,
+		DefaultNote: "vxsnd where that user exists",
+		Doc:         "user, by name or number, that the daemon becomes if root starts it",
+		bind:        to(func(c *Config) *string { return &c.User }, account)},
+	{Name: "group", Group: groupProcess, Arg: "GROUP", Programs: Both, def: auto,
+		DefaultNote: "the user's own group",
+		Doc:         "group, by name or number, that it becomes along with the user",
+		bind:        to(func(c *Config) *string { return &c.Group }, account)},
 
 	{Name: "vxfld_port", Group: groupControl, Arg: "PORT", Programs: Both, def: "10001",
 		Doc:  "port of the control messages",

@@ -60,6 +60,9 @@ max_members - 16384 R
 max_entries - 2000000 R
 max_learned - 250000 R
 max_holdtime - 65535 R
+log_format - text R
+user - auto -
+group - auto -
 concurrency - - -
 eventlet_backdoor_port - - -
 monitor - - -

@@ -5,6 +5,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -21,6 +22,10 @@ const (
 	// maxUDSPath is the longest name of a Unix socket: sun_path has 108 bytes
 	// with the final zero (unix(7)).
 	maxUDSPath = 107
+
+	// maxAccount is the longest name of a user or group: LOGIN_NAME_MAX of
+	// Linux is 256 with the final zero.
+	maxAccount = 255
 
 	// maxDevice is the longest name of a network device: IFNAMSIZ is 16 with
 	// the final zero.
@@ -219,6 +224,33 @@ var device = kind[string]{
 	format: func(s string) string {
 		if s == "" {
 			return none
+		}
+		return s
+	},
+}
+
+// account is the kind of the name or number of a user or group, or auto. Whether
+// there is one of that name is for the start to find out.
+var account = kind[string]{
+	parse: func(s string) (string, error) {
+		switch {
+		case strings.EqualFold(s, auto):
+			return "", nil
+		case s == "":
+			return "", errors.New("a name or number is missing")
+		case len(s) > maxAccount || s[0] == '-' || strings.ContainsAny(s, ":/, \t"+quotes) || unprintable(s) != "":
+			return "", fmt.Errorf("%q is not a name or number (up to %d bytes, no blank, slash, colon, comma or quote, no hyphen in front)", s, maxAccount)
+		}
+		if strings.Trim(s, "0123456789") == "" {
+			// The highest number stands for 'no change' in setuid(2).
+			_, err := parseNumber(s, 0, math.MaxUint32-1)
+			return s, err
+		}
+		return s, nil
+	},
+	format: func(s string) string {
+		if s == "" {
+			return auto
 		}
 		return s
 	},

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"vxsnd/internal/config"
+)
+
+// names returns the file names that a configuration holds.
+func names(c *config.Config) []string { return []string{c.PIDFile, c.UDSFile, c.LogDest.Path} }
+
+// TestNamesBeginAtTheDirectoryThatIsGiven loads twice, as a daemon does that
+// has gone to another directory in between.
+func TestNamesBeginAtTheDirectoryThatIsGiven(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"v.conf":          "pidfile = run/v.pid\nlogdest = v.log\n",
+		"v.conf.override": "logdest = ../w.log\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := config.Input{File: "v.conf", Required: true, Dir: dir,
+		Flags: []config.Flag{{Name: "-u", Option: "udsfile", Value: "v.sock"}}}
+	want := []string{dir + "/run/v.pid", dir + "/v.sock", filepath.Dir(dir) + "/w.log"}
+	for _, wd := range []string{dir, t.TempDir()} {
+		t.Chdir(wd)
+		r, err := config.Load(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, names(&r.Config)); diff != "" {
+			t.Errorf("(-want +got)\n%s", diff)
+		}
+		if diff := cmp.Diff([]string{"v.conf", "v.conf.override"}, r.Files); diff != "" {
+			t.Errorf("files: (-want +got)\n%s", diff)
+		}
+	}
+	in.File = "none.conf"
+	if _, err := config.Load(in); err == nil || err.Error() != "none.conf: no such file or directory" {
+		t.Errorf("got %v, want that none.conf is not there", err)
+	}
+}
+
+func TestRuntimeDirectoryHoldsTheDefaults(t *testing.T) {
+	tests := []struct {
+		name, runtimeDir string
+		program          config.Program
+		flags            []config.Flag
+		want             []string
+	}{
+		{"none", "", config.Vxsnd, nil, []string{"/var/run/vxsnd.pid", "/var/run/vxsnd.sock", ""}},
+		{"one", "/run/vxsnd", config.Vxsnd, nil, []string{"/run/vxsnd/vxsnd.pid", "/run/vxsnd/vxsnd.sock", ""}},
+		{"the first of several", "/run/a:/run/b", config.Vxrd, nil, []string{"/run/a/vxrd.pid", "/run/a/vxrd.sock", ""}},
+		{"what is given stays", "/run/vxsnd", config.Vxsnd, []config.Flag{
+			{Name: "-p", Option: "pidfile", Value: "/var/run/vxsnd.pid"}, {Name: "-l", Option: "logdest", Value: "a"}},
+			[]string{"/var/run/vxsnd.pid", "/run/vxsnd/vxsnd.sock", "/start/a"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := config.Load(config.Input{Program: tt.program, Dir: "/start", RuntimeDir: tt.runtimeDir, Flags: tt.flags})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, names(&r.Config)); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+	_, err := config.Load(config.Input{RuntimeDir: "/" + strings.Repeat("x", 100)})
+	if err == nil || !strings.Contains(err.Error(), "is longer than 107 bytes") {
+		t.Errorf("got %v, want that the socket's name is too long", err)
+	}
+}
+
+func TestNamedIsWhatSomebodyGave(t *testing.T) {
+	r, err := parse("no_replicate = no\n[vxrd]\npidfile = a\n", config.Flag{Name: "-u", Option: "udsfile", Value: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for option, want := range map[string]bool{
+		"no_flood": true, "no_replicate": true, "No_Flood": true, "udsfile": true,
+		"pidfile": false, "holdtime": false, "nonsense": false,
+	} {
+		if got := r.Named(option); got != want {
+			t.Errorf("%s: got %t, want %t", option, got, want)
+		}
+	}
+}
