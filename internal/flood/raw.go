@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
@@ -223,6 +224,7 @@ func (r *Raw) Run(ctx context.Context) error {
 		wg.Go(func() {
 			// The thread ends with the goroutine, and its affinity with it.
 			runtime.LockOSThread()
+			r.name(i)
 			r.pin(i)
 			w.run(r.stopping.Load)
 		})
@@ -237,6 +239,14 @@ func (r *Raw) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	return nil
+}
+
+// name gives the calling thread the name that top(1) and others show, for
+// worker i; it is only a name, so an error is none.
+func (r *Raw) name(i int) {
+	if b, err := unix.BytePtrFromString(fmt.Sprintf("flood/%d", i)); err == nil {
+		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(b)), 0, 0, 0)
+	}
 }
 
 // pin binds the calling thread to the CPU of worker i. A CPU that has gone

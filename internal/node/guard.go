@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -41,6 +42,9 @@ type guard struct {
 	proxies []config.Peer
 	found   map[string][]netip.Addr // what host names resolved to
 	isPeers map[netip.Addr]struct{} // all addresses of peers
+
+	// changed holds a value when there are other names to resolve.
+	changed chan struct{}
 }
 
 func newGuard(c *config.Config, t *fdb.Table, log logrus.FieldLogger) *guard {
@@ -49,19 +53,42 @@ func newGuard(c *config.Config, t *fdb.Table, log logrus.FieldLogger) *guard {
 		lookup: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		},
-		peers:   c.SvcnodePeers,
-		proxies: c.Tiers.ProxyServers,
 		found:   make(map[string][]netip.Addr),
+		changed: make(chan struct{}, 1),
 	}
 	for _, a := range []netip.Addr{c.SvcnodeIP, c.SrcIP} {
 		if !a.IsUnspecified() {
 			g.service = append(g.service, a)
 		}
 	}
+	g.configure(c)
+	return g
+}
+
+// configure takes the peers and proxies of a configuration. Names that it has
+// in common with the one before stay what they resolved to.
+func (g *guard) configure(c *config.Config) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.peers, g.proxies = c.SvcnodePeers, c.Tiers.ProxyServers
+	names := g.namesLocked()
+	maps.DeleteFunc(g.found, func(host string, _ []netip.Addr) bool { return !slices.Contains(names, host) })
 	g.excludeLocked()
-	return g
+	select {
+	case g.changed <- struct{}{}:
+	default:
+	}
+}
+
+// namesLocked returns the host names among peers and proxies.
+func (g *guard) namesLocked() []string {
+	var names []string
+	for _, p := range slices.Concat(g.peers, g.proxies) {
+		if !p.Addr.IsValid() {
+			names = append(names, p.Host)
+		}
+	}
+	return names
 }
 
 // setOwn takes this machine's addresses.
@@ -116,17 +143,11 @@ func (g *guard) addrsLocked(p config.Peer) []netip.Addr {
 // until ctx is done. A name that does not resolve is a warning; what it last
 // resolved to stays.
 func (g *guard) resolve(ctx context.Context) error {
-	var names []string
-	for _, p := range slices.Concat(g.peers, g.proxies) {
-		if !p.Addr.IsValid() {
-			names = append(names, p.Host)
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
 	warned := make(map[string]bool)
 	for {
+		g.mu.Lock()
+		names := g.namesLocked()
+		g.mu.Unlock()
 		wait := resolveAgain
 		for _, host := range names {
 			addrs, err := g.find(ctx, host)
@@ -146,6 +167,7 @@ func (g *guard) resolve(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-g.changed:
 		case <-time.After(wait):
 		}
 	}
@@ -163,6 +185,8 @@ func (g *guard) resolved(host string, addrs []netip.Addr) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.found[host] = addrs
-	g.excludeLocked()
+	if slices.Contains(g.namesLocked(), host) { // else it has been taken off meanwhile
+		g.found[host] = addrs
+		g.excludeLocked()
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -28,30 +30,52 @@ import (
 )
 
 // A Node is one service node. New, Listen, Run and Close are called in this
-// order, each at most once and by one goroutine.
+// order, each at most once and by one goroutine. The other methods are for the
+// time while Run runs, and may be called concurrently unless they say
+// otherwise.
 type Node struct {
-	cfg      config.Config
 	log      logrus.FieldLogger
 	table    *fdb.Table
 	underlay *underlay.Underlay
 	control  []register.Conn
 	register *register.Server
-	engine   flood.Engine // nil where nothing is flooded
+	flooding *flooding
 	guard    *guard
 	repeats  logging.Limiter
+	ready    chan struct{} // closed when the node serves
+	swept    atomic.Int64  // fdb.Time of the last sweep
+	meter    meter
+
+	mu  sync.Mutex // guards cfg
+	cfg config.Config
 }
 
 // New builds a node, inert: it opens nothing and needs no privilege. An error
 // says what of the configuration cannot be built.
 func New(cfg config.Config, log logrus.FieldLogger) (*Node, error) {
 	log = logging.OrDiscard(log)
-	n := &Node{cfg: cfg, log: log, table: fdb.New(tableOptions(&cfg))}
+	n := &Node{cfg: cfg, log: log, table: fdb.New(tableOptions(&cfg)), flooding: newFlooding(), ready: make(chan struct{})}
 	n.guard = newGuard(&cfg, n.table, log)
-	if err := n.addMembership(); err != nil {
-		return nil, err
+	for _, p := range pairs(cfg.VTEPMembership) {
+		if err := n.addMember(p.update(fdb.Static)); err != nil {
+			return nil, err
+		}
 	}
 	return n, nil
 }
+
+// config returns the configuration that is in force.
+func (n *Node) config() config.Config {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.cfg
+}
+
+// Ready is closed when the node serves: all sockets are bound.
+func (n *Node) Ready() <-chan struct{} { return n.ready }
+
+// floods tells whether a node with this configuration floods packets.
+func floods(c *config.Config) bool { return c.EnableVXLANListen && !c.NoFlood }
 
 // clock reads CLOCK_MONOTONIC, which the kernel's own programs go by too.
 func clock() fdb.Time {
@@ -97,23 +121,17 @@ func floodSettings(c *config.Config) flood.Settings {
 	return flood.Settings{Oversize: oversize[c.Oversize], Checksum: c.UDPChecksum == config.ChecksumCompute}
 }
 
-func (n *Node) registerSettings() register.Settings {
+func (n *Node) registerSettings(c *config.Config) register.Settings {
 	return register.Settings{
-		Holdtime: holdtime(n.cfg.Holdtime), MaxPacketSize: n.cfg.MaxPacketSize, Peer: n.guard.isPeer,
+		Holdtime: holdtime(c.Holdtime), MaxPacketSize: c.MaxPacketSize, Peer: n.guard.isPeer,
 	}
 }
 
-// addMembership takes in the static members of the configuration.
-func (n *Node) addMembership() error {
-	now := clock()
-	for _, m := range n.cfg.VTEPMembership {
-		for _, vni := range m.VNIs {
-			u := fdb.Update{VNI: vni, Addr: m.Addr, Source: fdb.Configuration, Holdtime: fdb.Static}
-			for why, count := range n.table.Apply(now, []fdb.Update{u}).Refused {
-				if count > 0 {
-					return membershipError(u, fdb.Refusal(why))
-				}
-			}
+// addMember takes in a static member of the configuration.
+func (n *Node) addMember(u fdb.Update) error {
+	for why, count := range n.table.Apply(clock(), []fdb.Update{u}).Refused {
+		if count > 0 {
+			return membershipError(u, fdb.Refusal(why))
 		}
 	}
 	return nil
@@ -153,37 +171,46 @@ func (n *Node) Listen(ctx context.Context) error {
 		n.control = append(n.control, c)
 	}
 	n.register = register.New(register.Options{
-		Conns: n.control, Table: n.table, Now: clock, Log: n.log, Settings: n.registerSettings(),
+		Conns: n.control, Table: n.table, Now: clock, Log: n.log, Settings: n.registerSettings(&n.cfg),
 	})
-	if n.cfg.NoFlood || !n.cfg.EnableVXLANListen {
+	if !floods(&n.cfg) {
 		return nil
 	}
-	cpus, err := allowedCPUs()
+	engine, err := n.newEngine(&n.cfg)
 	if err != nil {
 		return n.explain(err)
 	}
-	workers := n.cfg.Workers
+	n.flooding.set(engine)
+	return nil
+}
+
+// newEngine returns an engine that listens.
+func (n *Node) newEngine(c *config.Config) (flood.Engine, error) {
+	cpus, err := allowedCPUs()
+	if err != nil {
+		return nil, err
+	}
+	workers := c.Workers
 	if workers == 0 {
 		workers = len(cpus)
 	}
-	n.engine = flood.NewRaw(flood.RawConfig{
-		Listen:     dataAddrs(&n.cfg),
-		DestPort:   n.cfg.VXLANDestPort,
-		VRF:        n.cfg.VRF,
+	engine := flood.NewRaw(flood.RawConfig{
+		Listen:     dataAddrs(c),
+		DestPort:   c.VXLANDestPort,
+		VRF:        c.VRF,
 		Workers:    workers,
 		CPUs:       cpus,
-		Receive:    n.cfg.ReceiveQueue,
+		Receive:    c.ReceiveQueue,
 		Clock:      clock,
 		Neighbours: n.underlay,
-		Settings:   floodSettings(&n.cfg),
+		Settings:   floodSettings(c),
 		Log:        n.log,
 	}, n.table)
-	if err := n.engine.Listen(); err != nil {
-		n.engine = nil
-		return n.explain(err)
+	if err := engine.Listen(); err != nil {
+		return nil, err
 	}
-	n.log.WithFields(logrus.Fields{"engine": n.engine, "count": workers}).Debug("flood workers set up")
-	return nil
+	n.log.WithFields(logrus.Fields{"engine": engine, "count": workers}).Debug("flood workers set up")
+	return engine, nil
 }
 
 // controlAddrs are the addresses of control messages: svcnode_ip and src_ip,
@@ -255,9 +282,14 @@ func (n *Node) checkAddresses(own []netip.Addr) {
 		n.log.WithField("local", a).Warn("src_ip is not an address of this machine: nothing arrives there until it is")
 	}
 	for _, m := range n.cfg.VTEPMembership {
-		if n.table.Excluded(m.Addr) == fdb.ExcludedOwn {
-			n.log.WithField("vtep", m.Addr).Warn("static member gets no copies: it is an address of this machine")
-		}
+		n.warnOfOwn(m.Addr)
+	}
+}
+
+// warnOfOwn warns of a static member that is an address of this machine.
+func (n *Node) warnOfOwn(a netip.Addr) {
+	if n.table.Excluded(a) == fdb.ExcludedOwn {
+		n.log.WithField("vtep", a).Warn("static member gets no copies: it is an address of this machine")
 	}
 }
 
@@ -269,15 +301,15 @@ func (n *Node) Run(ctx context.Context) error {
 	runtime.GOMAXPROCS(2 * runtime.NumCPU())
 
 	g, gctx := errgroup.WithContext(ctx)
+	n.swept.Store(int64(clock()))
 	g.Go(func() error { return n.underlay.Run(gctx, n.guard.setOwn) })
 	g.Go(func() error { return n.guard.resolve(gctx) })
 	g.Go(func() error { return n.sweep(gctx) })
 	n.control = nil // Run closes them
 	g.Go(func() error { return n.register.Run(gctx) })
-	if n.engine != nil {
-		g.Go(func() error { return n.engine.Run(gctx) })
-	}
+	g.Go(func() error { return n.flooding.run(gctx) })
 	n.logReady()
+	close(n.ready)
 	err := g.Wait()
 	n.logStopped()
 	return err
@@ -286,9 +318,7 @@ func (n *Node) Run(ctx context.Context) error {
 // Close releases all sockets, after Run has returned or Listen has failed.
 func (n *Node) Close() error {
 	var errs []error
-	if n.engine != nil {
-		errs = append(errs, n.engine.Close(false))
-	}
+	errs = append(errs, n.flooding.close())
 	for _, c := range n.control {
 		errs = append(errs, c.Close())
 	}

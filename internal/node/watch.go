@@ -14,8 +14,8 @@ import (
 	"vxsnd/internal/metrics"
 )
 
-// sweepEvery is the time between two sweeps, unless age_check asks for a
-// shorter one. What has expired gets no copies before it is swept; the sweep
+// sweepEvery is the time between two sweeps, which age_check cannot ask to be
+// shorter. What has expired gets no copies before it is swept; the sweep
 // frees its room.
 const sweepEvery = time.Second
 
@@ -31,7 +31,7 @@ var capNames = map[fdb.Refusal]string{
 // sweep removes what has expired, and reports a table that is full, until ctx
 // is done.
 func (n *Node) sweep(ctx context.Context) error {
-	t := time.NewTicker(min(sweepEvery, n.cfg.AgeCheck))
+	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
 	var before fdb.Stats
 	for {
@@ -41,6 +41,7 @@ func (n *Node) sweep(ctx context.Context) error {
 		case <-t.C:
 		}
 		swept := n.table.Sweep(clock())
+		n.swept.Store(int64(clock()))
 		for source, count := range swept.Expired {
 			if count > 0 {
 				n.log.WithFields(logrus.Fields{"source": fdb.Source(source), "count": count}).Debug("members expired")
@@ -62,26 +63,29 @@ func (n *Node) sweep(ctx context.Context) error {
 
 // logReady says that all sockets are bound and served.
 func (n *Node) logReady() {
-	f := logrus.Fields{"svcnode_ip": n.cfg.SvcnodeIP, "vxfld_port": n.cfg.VxfldPort, "engine": "none"}
-	if !n.cfg.SrcIP.IsUnspecified() {
-		f["src_ip"] = n.cfg.SrcIP
+	c := n.config()
+	f := logrus.Fields{"svcnode_ip": c.SvcnodeIP, "vxfld_port": c.VxfldPort, "engine": "none"}
+	if !c.SrcIP.IsUnspecified() {
+		f["src_ip"] = c.SrcIP
 	}
-	if n.engine != nil {
-		f["engine"] = n.engine
-		f["vxlan_listen_port"] = n.cfg.VXLANListenPort
-		f["vxlan_dest_port"] = n.cfg.VXLANDestPort
+	if e := n.flooding.current(); e != nil {
+		f["engine"] = e
+		f["vxlan_listen_port"] = c.VXLANListenPort
+		f["vxlan_dest_port"] = c.VXLANDestPort
 	}
-	if n.cfg.VRF != "" {
-		f["vrf"] = n.cfg.VRF
+	if c.VRF != "" {
+		f["vrf"] = c.VRF
 	}
 	n.log.WithFields(f).Info("ready")
 }
 
 // logStopped says what the node did while it ran.
-func (n *Node) logStopped() {
+func (n *Node) logStopped() { n.logCounters("stopped") }
+
+// logCounters writes a line with what the node did so far.
+func (n *Node) logCounters(message string) {
 	f := logrus.Fields{}
-	if n.engine != nil {
-		c := n.engine.Counters()
+	if c := n.flooding.counters(); n.flooding.current() != nil || c.Packets > 0 {
 		f["packets"], f["copies"], f["fragmented"], f["learned"] = c.Packets, c.Copies, c.Fragmented, c.Learned
 		if c.Loops > 0 {
 			f["loops"] = c.Loops
@@ -90,7 +94,7 @@ func (n *Node) logStopped() {
 			f["drops"] = d
 		}
 	}
-	n.log.WithFields(f).Info("stopped")
+	n.log.WithFields(f).Info(message)
 }
 
 // drops lists the reasons that occurred, as "reason=count reason=count".

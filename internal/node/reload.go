@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"vxsnd/internal/config"
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/flood"
+	"vxsnd/internal/vxlan"
+)
+
+// A Change is a configuration that a running node is ready to take over. Either
+// Commit or Discard is called, once, and before the next Prepare.
+type Change struct {
+	n      *Node
+	cfg    config.Config
+	engine flood.Engine // listens already, where flooding begins
+	added  []fdb.Update // static members that were taken in
+	gone   []fdb.Update // those to withdraw
+}
+
+// Prepare does all that can fail on the way to another configuration, of which
+// only the dynamic part counts. Where it fails the node goes on as before; the
+// error says what of the configuration cannot be, and matches ErrBind or
+// ErrPrivilege like those of Listen. It is called while Run runs, by one
+// goroutine at a time.
+func (n *Node) Prepare(cfg config.Config) (*Change, error) {
+	old := n.config()
+	cfg.Static = old.Static
+	c := &Change{n: n, cfg: cfg}
+	if begins := n.flooding.current() == nil && floods(&cfg); begins {
+		e, err := n.newEngine(&cfg)
+		if err != nil {
+			return nil, n.explain(err)
+		}
+		c.engine = e
+	}
+	n.table.Configure(tableOptions(&cfg))
+	add, gone := memberChanges(old.VTEPMembership, cfg.VTEPMembership)
+	c.gone = gone
+	if err := c.add(add); err != nil {
+		c.Discard()
+		return nil, err
+	}
+	return c, nil
+}
+
+// add takes in static members, up to the first for which there is no room.
+func (c *Change) add(us []fdb.Update) error {
+	for i := range us {
+		if err := c.n.addMember(us[i]); err != nil {
+			return err
+		}
+		c.added = us[:i+1]
+	}
+	return nil
+}
+
+// Commit makes the configuration the node's own.
+func (c *Change) Commit() {
+	n := c.n
+	n.mu.Lock()
+	n.cfg = c.cfg
+	n.mu.Unlock()
+
+	n.table.Apply(clock(), c.gone)
+	n.guard.configure(&c.cfg)
+	for _, u := range c.added {
+		n.warnOfOwn(u.Addr)
+	}
+	n.register.Configure(n.registerSettings(&c.cfg))
+	e := n.flooding.current()
+	switch {
+	case c.engine != nil:
+		if !n.flooding.replace(c.engine) {
+			_ = c.engine.Close(false) // the node has stopped meanwhile
+		}
+	case e != nil && !floods(&c.cfg):
+		n.flooding.replace(nil)
+	case e != nil:
+		e.Configure(floodSettings(&c.cfg))
+	}
+}
+
+// Discard leaves the node as it was before Prepare.
+func (c *Change) Discard() {
+	if c.engine != nil {
+		_ = c.engine.Close(false) // it has never run
+	}
+	for i := range c.added {
+		c.added[i].Holdtime = 0
+	}
+	c.n.table.Apply(clock(), c.added)
+	old := c.n.config()
+	c.n.table.Configure(tableOptions(&old))
+}
+
+// A pair is one static member.
+type pair struct {
+	vni  vxlan.VNI
+	addr [16]byte
+}
+
+// pairs lists static members in order, each once.
+func pairs(ms []config.Membership) []pair {
+	var ps []pair
+	for _, m := range ms {
+		for _, vni := range m.VNIs {
+			ps = append(ps, pair{vni, m.Addr.As16()})
+		}
+	}
+	slices.SortFunc(ps, pair.compare)
+	return slices.Compact(ps)
+}
+
+func (p pair) compare(q pair) int {
+	return cmp.Or(cmp.Compare(p.vni, q.vni), slices.Compare(p.addr[:], q.addr[:]))
+}
+
+func (p pair) update(hold time.Duration) fdb.Update {
+	return fdb.Update{
+		VNI: p.vni, Addr: netip.AddrFrom16(p.addr).Unmap(), Source: fdb.Configuration, Holdtime: hold,
+	}
+}
+
+// memberChanges returns what turns one list of static members into the other.
+func memberChanges(from, to []config.Membership) (add, gone []fdb.Update) {
+	old, now := pairs(from), pairs(to)
+	lacks := func(ps []pair, p pair) bool {
+		_, found := slices.BinarySearchFunc(ps, p, pair.compare)
+		return !found
+	}
+	for _, p := range now {
+		if lacks(old, p) {
+			add = append(add, p.update(fdb.Static))
+		}
+	}
+	for _, p := range old {
+		if lacks(now, p) {
+			gone = append(gone, p.update(0))
+		}
+	}
+	return add, gone
+}
