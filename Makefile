@@ -7,8 +7,11 @@ PREFIX   ?= /usr/local
 SYSCONF  ?= /etc
 SBINDIR   = $(DESTDIR)$(PREFIX)/sbin
 MANDIR    = $(DESTDIR)$(PREFIX)/share/man
+DOCDIR    = $(DESTDIR)$(PREFIX)/share/doc/vxsnd
+LIBDIR    = $(DESTDIR)$(PREFIX)/lib
 FUZZTIME ?= 10s
 LDFLAGS   = -s -w -X vxsnd/internal/cli.version=$(VERSION)
+BIN       = bin/vxsnd
 LINKS     = vxrd vxsndctl vxrdctl
 ROOT      = $(shell [ "$$(id -u)" = 0 ] && echo 1)
 # What root builds in a user's tree is the user's to build again.
@@ -20,7 +23,7 @@ REPORT   := $(shell mktemp -u)
 export VXSND_NO_SKIP ?= $(ROOT)
 
 .DEFAULT_GOAL := build
-.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo vrf
+.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo vrf systemd
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,7 +42,7 @@ demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
 	@$(OWN)
 	@bin/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
 
-test: lint cgo vrf ## everything that must pass (root for the tests in namespaces)
+test: lint cgo vrf systemd ## everything that must pass (root for the tests in namespaces)
 	@[ "$(ROOT)" ] || echo 'not root: tests in network namespaces are skipped (sudo make test runs them)'
 	@$(GO) tool gotestsum --format pkgname --jsonfile $(REPORT) -- -race -count=1 -timeout 10m ./... ; \
 	status=$$?; \
@@ -75,10 +78,18 @@ generate: go ## make generated files anew
 	$(GO) generate ./...
 
 install: build ## install under DESTDIR and PREFIX (/usr/local); an existing vxsnd.conf stays
-	install -D -m 0755 bin/vxsnd $(SBINDIR)/vxsnd
-	install -D -m 0644 -t $(MANDIR)/man8 docs/vxsnd.8
-	install -D -m 0644 -t $(MANDIR)/man5 docs/vxsnd.conf.5
+	install -D -m 0755 $(BIN) $(SBINDIR)/vxsnd
+	ln -sf vxsnd $(SBINDIR)/vxsndctl
+	install -D -m 0644 -t $(MANDIR)/man8 docs/*.8
+	install -D -m 0644 -t $(MANDIR)/man5 docs/*.5
+	install -D -m 0644 etc/vxsnd.service $(LIBDIR)/systemd/system/vxsnd.service
+	sed -i 's,/usr/local/sbin/,$(PREFIX)/sbin/,' $(LIBDIR)/systemd/system/vxsnd.service
+	install -D -m 0644 -t $(LIBDIR)/sysusers.d etc/sysusers.d/vxsnd.conf
+	install -D -m 0644 -t $(DOCDIR)/examples/vxsnd.service.d etc/vxsnd.service.d/anycast.conf
 	@[ -e $(DESTDIR)$(SYSCONF)/vxsnd.conf ] || install -D -m 0644 -v etc/vxsnd.conf $(DESTDIR)$(SYSCONF)/vxsnd.conf
+	@[ "$(DESTDIR)" ] || printf '%s\n' 'next, as root: systemd-sysusers $(LIBDIR)/sysusers.d/vxsnd.conf' \
+		'               systemctl daemon-reload' \
+		'               systemctl enable --now vxsnd (or restart, if it runs)'
 
 clean: ## remove what was built
 	rm -rf bin
@@ -99,3 +110,7 @@ cgo: go
 vrf:
 	@[ ! "$(ROOT)" ] || [ -x /usr/bin/linux.uml ] || \
 		! zcat /proc/config.gz 2>/dev/null | grep -q '^# CONFIG_NET_VRF is not set' || $(call apt,user-mode-linux)
+
+# The tests of the unit ask systemd's own tools, with or without a running systemd.
+systemd:
+	@[ ! "$(ROOT)" ] || command -v systemd-analyze >/dev/null || $(call apt,systemd)

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"vxsnd/internal/netlab"
+)
+
+// hostUnits are the units that ours refers to.
+const hostUnits = "/usr/lib/systemd/system"
+
+// install runs make install into a directory of the test and returns it. What
+// the build makes is taken as it is.
+func install(t *testing.T, vars ...string) (root string) {
+	t.Helper()
+	root = t.TempDir()
+	installTo(t, root, vars...)
+	return root
+}
+
+func installTo(t *testing.T, root string, vars ...string) {
+	t.Helper()
+	args := append([]string{"-C", "../..", "-o", "build", "install", "DESTDIR=" + root, "BIN=" + program(t)}, vars...)
+	cmd := exec.CommandContext(within(t), "make", args...)
+	cmd.Env = append(os.Environ(), "MAKEFLAGS=") // of the make that runs this test
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("make install: %v\n%s", err, out)
+	}
+}
+
+// systemd runs one of systemd's tools and returns its output. The test is
+// skipped where there is none.
+func systemd(t *testing.T, tool string, args ...string) (string, error) {
+	t.Helper()
+	if _, err := exec.LookPath(tool); err != nil {
+		netlab.Lacks(t, "systemd", err)
+	}
+	out, err := exec.CommandContext(within(t), tool, args...).CombinedOutput()
+	return string(out), err
+}
+
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name   string
+		vars   []string
+		prefix string // what the files are below
+		etc    string
+	}{
+		{name: "default", prefix: "/usr/local", etc: "/etc"},
+		{name: "as a package", vars: []string{"PREFIX=/usr", "SYSCONF=/usr/etc"}, prefix: "/usr", etc: "/usr/etc"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			root := install(t, tt.vars...)
+			want := map[string]fs.FileMode{
+				tt.etc + "/vxsnd.conf":                                               0o644,
+				tt.prefix + "/sbin/vxsnd":                                            0o755,
+				tt.prefix + "/sbin/vxsndctl -> vxsnd":                                fs.ModeSymlink | 0o777,
+				tt.prefix + "/lib/systemd/system/vxsnd.service":                      0o644,
+				tt.prefix + "/lib/sysusers.d/vxsnd.conf":                             0o644,
+				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.service.d/anycast.conf": 0o644,
+			}
+			for _, section := range []string{"5", "8"} {
+				for _, f := range must(filepath.Glob("../../docs/*." + section))(t) {
+					want[tt.prefix+"/share/man/man"+section+"/"+filepath.Base(f)] = 0o644
+				}
+			}
+			got := make(map[string]fs.FileMode)
+			check(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+				if err != nil || d.IsDir() {
+					return err
+				}
+				info, err := d.Info()
+				if err != nil {
+					return err
+				}
+				name := strings.TrimPrefix(path, root)
+				if to, err := os.Readlink(path); err == nil {
+					name += " -> " + to
+				}
+				got[name] = info.Mode()
+				return nil
+			}))
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("installed files (-want +got):\n%s", diff)
+			}
+			wantUnitFiles(t, root, tt.prefix)
+		})
+	}
+}
+
+// wantUnitFiles fails the test unless all programs and manual pages that the
+// unit names are installed, or the machine's.
+func wantUnitFiles(t *testing.T, root, prefix string) {
+	t.Helper()
+	text := string(must(os.ReadFile(root + prefix + "/lib/systemd/system/vxsnd.service"))(t))
+	used := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^Exec\w+=[-+!:@]*(/\S+)`).FindAllStringSubmatch(text, -1) {
+		used[m[1]] = true
+	}
+	delete(used, "/bin/kill")
+	got := slices.Collect(maps.Keys(used))
+	if want := []string{prefix + "/sbin/vxsnd"}; !slices.Equal(got, want) {
+		t.Errorf("got programs %q in the unit, want %q and /bin/kill", got, want)
+	}
+	if !strings.Contains(text, "\nExecPaths="+prefix+"/sbin/vxsnd ") {
+		t.Errorf("the unit may not run %s/sbin/vxsnd", prefix)
+	}
+	pages := regexp.MustCompile(`man:(\S+)\((\d)\)`).FindAllStringSubmatch(text, -1)
+	if len(pages) == 0 {
+		t.Error("got no manual page in the unit")
+	}
+	for _, m := range pages {
+		_, err := os.Stat(fmt.Sprintf("%s%s/share/man/man%s/%s.%s", root, prefix, m[2], m[1], m[2]))
+		check(t, err)
+	}
+}
+
+// An operator's configuration outlives an upgrade.
+func TestInstallKeepsConfiguration(t *testing.T) {
+	t.Parallel()
+	root := install(t)
+	file := root + "/etc/vxsnd.conf"
+	const mine = "loglevel = debug\n"
+	check(t, os.WriteFile(file, []byte(mine), 0o600))
+	installTo(t, root)
+	if got := string(must(os.ReadFile(file))(t)); got != mine {
+		t.Errorf("got configuration %q, want %q", got, mine)
+	}
+}
+
+// units are the unit alone and with the drop-in for an anycast address.
+var units = []struct {
+	name   string
+	dropIn string
+}{
+	{name: "alone"},
+	{name: "with drop-in", dropIn: "anycast.conf"},
+}
+
+// installUnit installs everything, with a drop-in of the examples put to use.
+func installUnit(t *testing.T, dropIn string) (root string) {
+	t.Helper()
+	root = install(t)
+	if dropIn != "" {
+		const dir = "/vxsnd.service.d"
+		check(t, os.CopyFS(root+"/etc/systemd/system"+dir, os.DirFS(root+"/usr/local/share/doc/vxsnd/examples"+dir)))
+	}
+	return root
+}
+
+func TestUnitIsCorrect(t *testing.T) {
+	t.Parallel()
+	for _, tt := range units {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			root := installUnit(t, tt.dropIn)
+			verify := func() (string, error) {
+				return systemd(t, "systemd-analyze", "verify", "--root="+root, "--man=no", "--recursive-errors=no", "vxsnd.service")
+			}
+			if _, err := os.Stat(hostUnits); err != nil {
+				netlab.Lacks(t, "systemd", err)
+			}
+			check(t, os.CopyFS(root+hostUnits, os.DirFS(hostUnits)))
+			if out, err := verify(); err != nil || strings.Contains(out, "vxsnd") {
+				t.Errorf("verify: got %v, want nothing to say about the unit:\n%s", err, out)
+			}
+			// It does look at the unit.
+			unit := root + "/usr/local/lib/systemd/system/vxsnd.service"
+			text := must(os.ReadFile(unit))(t)
+			check(t, os.WriteFile(unit, append(text, "NoSuchOption=1\n"...), 0o644))
+			if out, err := verify(); err == nil || !strings.Contains(out, "NoSuchOption") {
+				t.Errorf("verify: got %v for an option that does not exist, want an error:\n%s", err, out)
+			}
+		})
+	}
+}
+
+func TestUnitIsConfined(t *testing.T) {
+	t.Parallel()
+	for _, tt := range units {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			root := installUnit(t, tt.dropIn)
+			out, err := systemd(t, "systemd-analyze", "security", "--root="+root, "--offline=true", "--no-pager",
+				"--threshold=20", "vxsnd.service") // in tenths
+			if err != nil || !strings.Contains(out, "Overall exposure level for vxsnd.service") {
+				t.Errorf("got %v, want an exposure of 2.0 or less:\n%s", err, out)
+			}
+		})
+	}
+}
+
+func TestServiceUser(t *testing.T) {
+	t.Parallel()
+	root := install(t)
+	out, err := systemd(t, "systemd-sysusers", "--root="+root, "--dry-run")
+	for _, want := range []string{"Creating group 'vxsnd'", "Creating user 'vxsnd'"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("got %v, want %q:\n%s", err, want, out)
+		}
+	}
+}
