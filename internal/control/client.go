@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Client is a connection to a daemon's management socket. It does one request
+// at a time and is not safe for concurrent use.
+type Client struct {
+	// Silence is how long Call waits for the next line of an answer: 30 seconds
+	// after Dial; 0 is for ever.
+	Silence time.Duration
+
+	socket net.Conn
+	reader *bufio.Reader
+	line   []byte
+}
+
+// Dial connects to the first of paths that somebody listens at. If there is
+// none, the error is an *Error with CodeUnreachable or CodePermission and a
+// hint, about the first path that is there at all.
+func Dial(ctx context.Context, paths ...string) (*Client, error) {
+	var found error
+	for _, path := range paths {
+		c, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+		if err == nil {
+			return &Client{Silence: silenceTime, socket: c, reader: bufio.NewReader(c)}, nil
+		}
+		if found == nil && !errors.Is(err, fs.ErrNotExist) {
+			found = dialError(path, err)
+		}
+	}
+	if found == nil {
+		found = &Error{CodeUnreachable, "no daemon at " + strings.Join(paths, " or "), "start it, or name the socket that it has"}
+	}
+	return nil, found
+}
+
+// dialError says what to do about the error of a connect.
+func dialError(path string, err error) *Error {
+	e := &Error{Code: CodeUnreachable, Text: fmt.Sprintf("connect %s: %v", path, plain(err))}
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		e.Code, e.Hint = CodePermission, "use sudo"
+		if g := group(path); g != "" && g != "root" {
+			e.Hint = "be in group " + g + ", or use sudo"
+		}
+	case errors.Is(err, unix.ECONNREFUSED):
+		e.Hint = "the daemon is gone and left its socket behind: start it"
+	case errors.Is(err, unix.EAGAIN):
+		e.Hint = "the daemon does not answer: see its log"
+	}
+	return e
+}
+
+// group returns the group that path is for, or if that is hidden, the one that
+// its directory is for; "" if there is no telling.
+func group(path string) string {
+	file, err := os.Stat(path)
+	if err != nil {
+		file, err = os.Stat(filepath.Dir(path))
+	}
+	if err != nil {
+		return ""
+	}
+	id := strconv.FormatUint(uint64(file.Sys().(*syscall.Stat_t).Gid), 10)
+	if g, err := user.LookupGroupId(id); err == nil {
+		return g.Name
+	}
+	return id
+}
+
+// Call sends a request and calls each with every piece of data of the answer,
+// in order; data is overwritten by the next. args is marshalled; nil is none.
+// The error is the *Error of a daemon that refuses or fails, that of each, that
+// of ctx, or what went wrong with the connection. After one that is no *Error
+// of the daemon's the client is of no use any more.
+func (c *Client) Call(ctx context.Context, command string, args any, each func(data json.RawMessage) error) error {
+	r := request{Version: Version, Command: command}
+	if args != nil {
+		b, err := json.Marshal(args)
+		if err != nil {
+			return err
+		}
+		r.Args = b
+	}
+	line, err := encode(r)
+	if err != nil {
+		return err
+	}
+	defer context.AfterFunc(ctx, func() { _ = c.socket.SetDeadline(time.Now()) })()
+	// A daemon that has too many clients says so and closes without reading:
+	// what it has to say counts for more than that it does not listen.
+	_, sendErr := c.socket.Write(line)
+	for {
+		a, err := c.next(ctx)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && sendErr != nil:
+			return closed(sendErr)
+		case err != nil:
+			return err
+		case a.Error != nil:
+			return a.Error
+		case a.End:
+			return nil
+		}
+		if err := each(a.Data); err != nil {
+			return err
+		}
+	}
+}
+
+// next reads one line of an answer.
+func (c *Client) next(ctx context.Context) (answer, error) {
+	if c.Silence > 0 {
+		if err := c.socket.SetReadDeadline(time.Now().Add(c.Silence)); err != nil {
+			return answer{}, err
+		}
+	}
+	// The deadline may have replaced the one that is for the end of ctx.
+	if ctx.Err() != nil {
+		return answer{}, ctx.Err()
+	}
+	var err error
+	c.line, err = readLine(c.reader, c.line, maxAnswer)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return answer{}, &Error{CodeUnreachable, fmt.Sprintf("the daemon says nothing for %v", c.Silence), "see its log"}
+	case errors.Is(err, errTooLong):
+		return answer{}, fmt.Errorf("the answer has a line of more than %d bytes", maxAnswer)
+	case err != nil:
+		return answer{}, closed(err)
+	case !bytes.HasSuffix(c.line, []byte("\n")):
+		return answer{}, closed(io.ErrUnexpectedEOF)
+	}
+	return parseAnswer(c.line)
+}
+
+// closed is the error for a connection that ended before the answer did.
+func closed(err error) *Error {
+	return &Error{CodeUnreachable, fmt.Sprintf("the daemon closed the connection before the answer ended: %v", plain(err)),
+		"it stopped, or the answer was not read for too long: try again"}
+}
+
+// Close closes the connection.
+func (c *Client) Close() error { return c.socket.Close() }

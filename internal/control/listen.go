@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// socketMode keeps the socket from all but its owner and its group.
+const socketMode = 0o660
+
+// probeTime bounds the look at who serves a socket.
+const probeTime = time.Second
+
+// Listen opens the socket, with mode 0660 from the first moment on. A socket
+// file that nobody listens at is replaced. It is an error if a process listens
+// there, which the error names, and if the path is taken by anything but a
+// socket, which is left alone. Clients can connect from now on; they are served
+// once Run runs.
+//
+// Two calls at the same moment for one stale file may both succeed, and the
+// later one has the path: something else must keep a second instance out.
+func (s *Server) Listen() error {
+	path, err := filepath.Abs(s.path)
+	if err == nil {
+		err = clear(path)
+	}
+	if err == nil {
+		s.listener, err = bind(path)
+	}
+	if err != nil {
+		return fmt.Errorf("listen %s: %w", s.path, err)
+	}
+	s.path = path
+	// bind took the umask into account, which may deny the group.
+	if err = os.Chmod(path, socketMode); err == nil {
+		s.file, err = os.Lstat(path)
+	}
+	if err != nil {
+		_ = s.listener.Close()
+		return fmt.Errorf("listen %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// bind opens the socket. The mode of a socket before bind becomes that of the
+// file, less the umask (net/unix/af_unix.c), so there is no moment at which it
+// is open to others.
+func bind(path string) (*net.UnixListener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var err error
+		if e := c.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), socketMode) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	l, err := lc.Listen(context.Background(), "unix", path)
+	if err != nil {
+		return nil, plain(err)
+	}
+	u := l.(*net.UnixListener)
+	u.SetUnlinkOnClose(false) // Close looks first whose the file is
+	return u, nil
+}
+
+// clear makes room for a socket: it removes one that nobody listens at.
+func clear(path string) error {
+	file, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return plain(err)
+	case file.Mode().Type() != fs.ModeSocket:
+		return errors.New("something that is no socket is in the way")
+	}
+	c, err := (&net.Dialer{Timeout: probeTime}).Dial("unix", path)
+	switch {
+	case err == nil:
+		defer c.Close()
+		if pid := peer(c.(*net.UnixConn)); pid > 0 {
+			return fmt.Errorf("process %d serves it", pid)
+		}
+		return errors.New("another process serves it")
+	case errors.Is(err, unix.ECONNREFUSED):
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove the socket that a process left behind: %w", plain(err))
+		}
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case errors.Is(err, unix.EAGAIN):
+		return errors.New("another process serves it, and does not answer")
+	case errors.Is(err, unix.EPROTOTYPE):
+		return errors.New("another process has a socket of another kind there")
+	}
+	return plain(err)
+}
+
+// peer returns the process that listens at the other end of c, 0 if the kernel
+// does not say or it is in another pid namespace (SO_PEERCRED, unix(7)).
+func peer(c *net.UnixConn) int {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	pid := 0
+	_ = raw.Control(func(fd uintptr) {
+		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pid = int(cred.Pid)
+		}
+	})
+	return pid
+}
+
+// Chown gives the socket file to the user and group that the daemon becomes.
+// It is called after Listen.
+func (s *Server) Chown(uid, gid int) error {
+	if err := os.Lchown(s.path, uid, gid); err != nil {
+		return fmt.Errorf("give %s to the daemon's user: %w", s.path, plain(err))
+	}
+	return nil
+}
+
+// Close closes the socket and removes its file, if it is still the one that
+// Listen made. Where the directory does not let go of it, it stays behind, which
+// is no hindrance to the next Listen. Run does the same at its end: Close is for
+// a Server that never runs. Without a Listen it does nothing.
+func (s *Server) Close() error {
+	if s.listener == nil {
+		return nil
+	}
+	// The file goes first: who finds it is served.
+	err := s.remove()
+	if e := s.listener.Close(); !errors.Is(e, net.ErrClosed) {
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+func (s *Server) remove() error {
+	file, err := os.Lstat(s.path)
+	if err != nil || !os.SameFile(file, s.file) {
+		return nil
+	}
+	err = os.Remove(s.path)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.EROFS) {
+		return nil
+	}
+	return err
+}
+
+// plain returns the error of the system alone, for the text around it names
+// the path already.
+func plain(err error) error {
+	if errno := unix.Errno(0); errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}

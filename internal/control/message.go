@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// errTooLong says that a line is longer than its bound.
+var errTooLong = errors.New("line too long")
+
+// A request is what a client asks for.
+type request struct {
+	Version int             `json:"version"`
+	Command string          `json:"command"`
+	Args    json.RawMessage `json:"args,omitempty"`
+}
+
+// An answer is one line of the daemon's: either data, or the end, or an error.
+type answer struct {
+	Version int             `json:"version"`
+	Data    json.RawMessage `json:"data,omitempty"`
+	End     bool            `json:"end,omitempty"`
+	Error   *Error          `json:"error,omitempty"`
+}
+
+// spoken returns the error for a message of another version. The version is
+// read on its own, for the rest may have another shape in another version.
+func spoken(line []byte, whose string) *Error {
+	var v struct {
+		Version *int `json:"version"`
+	}
+	if err := json.Unmarshal(line, &v); err != nil {
+		return &Error{Code: CodeBadRequest, Text: whose + " is not understood: " + err.Error()}
+	}
+	switch {
+	case v.Version == nil:
+		return &Error{Code: CodeVersion, Text: fmt.Sprintf("%s names no version, %d is spoken", whose, Version)}
+	case *v.Version != Version:
+		return &Error{CodeVersion, fmt.Sprintf("%s is of version %d, %d is spoken", whose, *v.Version, Version),
+			"use the control program of the same release as the daemon"}
+	}
+	return nil
+}
+
+// parseRequest reads one line of a client's.
+func parseRequest(line []byte) (request, *Error) {
+	if e := spoken(line, "the request"); e != nil {
+		return request{}, e
+	}
+	var r request
+	if err := json.Unmarshal(line, &r); err != nil {
+		return request{}, &Error{Code: CodeBadRequest, Text: "the request is not understood: " + err.Error()}
+	}
+	if r.Command == "" {
+		return request{}, &Error{Code: CodeBadRequest, Text: "the request names no command"}
+	}
+	return r, nil
+}
+
+// parseAnswer reads one line of the daemon's.
+func parseAnswer(line []byte) (answer, error) {
+	if e := spoken(line, "the answer"); e != nil {
+		return answer{}, e
+	}
+	var a answer
+	if err := json.Unmarshal(line, &a); err != nil {
+		return answer{}, fmt.Errorf("the answer is not understood: %w", err)
+	}
+	n := 0
+	for _, is := range []bool{a.Data != nil, a.End, a.Error != nil} {
+		if is {
+			n++
+		}
+	}
+	if n != 1 {
+		return answer{}, errors.New("the answer is not understood: not exactly one of data, end and error")
+	}
+	return a, nil
+}
+
+// encode returns the line for a message.
+func encode(message any) ([]byte, error) {
+	b, err := json.Marshal(message)
+	return append(b, '\n'), err
+}
+
+// DecodeArgs reads the arguments of a request into v, a pointer to a struct.
+// An argument that v has no field for is refused, as is a value that does not
+// fit. No arguments leave v as it is. The error is an *Error.
+func DecodeArgs(args json.RawMessage, v any) error {
+	if len(args) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(bytes.NewReader(args))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return &Error{Code: CodeBadArgument, Text: "arguments: " + err.Error()}
+	}
+	return nil
+}
+
+// readLine appends the next line of r to buf[:0], newline included. What comes
+// before the error is returned with it: io.EOF may follow a last line without
+// a newline. A line of more than max bytes is errTooLong.
+func readLine(r *bufio.Reader, buf []byte, max int) ([]byte, error) {
+	buf = buf[:0]
+	for {
+		part, err := r.ReadSlice('\n')
+		buf = append(buf, part...)
+		switch {
+		case len(buf) > max:
+			return buf[:max], errTooLong
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case errors.Is(err, io.EOF) && len(buf) > 0:
+			return buf, nil
+		}
+		return buf, err
+	}
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/logging"
+)
+
+// acceptPause is how long Run waits after an error of accept that may pass,
+// for want of descriptors say.
+const acceptPause = 100 * time.Millisecond
+
+// A Command is one verb.
+type Command struct {
+	// Name is what a request calls it.
+	Name string
+	// Run does it. It is called concurrently, once for each request under way.
+	// args are what the request has, nil or JSON of any shape: DecodeArgs reads
+	// them. send sends one piece of data, of at most 1 MiB as JSON, and returns an
+	// error when the client is gone or too slow or the server stops; Run must
+	// return then, with any error. ctx ends when the server stops.
+	//
+	// An *Error that Run returns goes to the client as it is, any other one as
+	// CodeFailed with its text.
+	Run func(ctx context.Context, args json.RawMessage, send func(v any) error) error
+}
+
+// Options are what a Server is made of.
+type Options struct {
+	// Path is the file name of the socket.
+	Path string
+	// Commands are the verbs, each of another name.
+	Commands []Command
+	// Log is where to log; nil discards.
+	Log logrus.FieldLogger
+	// MaxClients is how many clients are served at once, 100 where 0. More are
+	// told so and let go.
+	MaxClients int
+}
+
+// A Server serves a management socket. Listen comes first, and then Run or
+// Close; none of its methods may be called concurrently, except that a call of
+// Run is meanwhile under way.
+type Server struct {
+	path     string
+	commands map[string]Command
+	names    string // of the commands, for people
+	log      logrus.FieldLogger
+	repeats  logging.Limiter
+	slots    chan struct{} // one element for each client
+
+	listener *net.UnixListener
+	file     os.FileInfo // the socket file as it was made
+
+	// The bounds on a client's time, constant but for tests.
+	requestTime, idleTime, writeTime time.Duration
+}
+
+// New returns a Server, which does nothing until Listen.
+func New(o Options) *Server {
+	s := &Server{
+		path: o.Path, commands: map[string]Command{},
+		log:         logging.OrDiscard(o.Log).WithField("task", "control"),
+		requestTime: requestTime, idleTime: idleTime, writeTime: writeTime,
+	}
+	if o.MaxClients <= 0 {
+		o.MaxClients = defaultClients
+	}
+	s.slots = make(chan struct{}, o.MaxClients)
+	for _, c := range o.Commands {
+		s.commands[c.Name] = c
+	}
+	s.names = strings.Join(slices.Sorted(maps.Keys(s.commands)), ", ")
+	return s
+}
+
+// String names the task.
+func (s *Server) String() string { return "control" }
+
+// Run serves clients until ctx is done, which is a success, and then closes the
+// socket and removes its file. Answers under way are cut short with
+// CodeStopping; a client that does not take that in holds Run up for a second at
+// most, a Command that does not return does so for as long as it likes.
+func (s *Server) Run(ctx context.Context) error {
+	var clients sync.WaitGroup
+	defer clients.Wait()
+	closed := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() { closed <- s.Close() })
+	for {
+		c, err := s.listener.AcceptUnix()
+		switch {
+		case err == nil:
+			select {
+			case s.slots <- struct{}{}:
+				clients.Go(func() { (&conn{s, c}).serve(ctx) })
+			default:
+				s.refuse(ctx, c)
+			}
+		case ctx.Err() != nil:
+			return <-closed
+		case errors.Is(err, net.ErrClosed):
+			stop()
+			return err
+		default:
+			s.repeats.Do("accept", func(count int) {
+				s.log.WithError(err).WithField("count", count).Warn("management client not accepted")
+			})
+			select {
+			case <-ctx.Done():
+			case <-time.After(acceptPause):
+			}
+		}
+	}
+}
+
+// refuse tells a client that it is one too many.
+func (s *Server) refuse(ctx context.Context, c *net.UnixConn) {
+	s.repeats.Do("busy", func(count int) {
+		s.log.WithField("count", count).Warn("management client refused: too many are connected")
+	})
+	// A socket that was just opened has room for a line: this does not wait.
+	_ = (&conn{s, c}).end(ctx, &Error{CodeBusy, "too many clients are connected", "end one of them, or try again later"})
+	_ = c.Close()
+}

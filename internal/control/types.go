@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"net/netip"
+	"time"
+)
+
+// CommandShow is the command that is answered with one Status. It takes no
+// arguments.
+const CommandShow = "show"
+
+// CommandFDB is the command that is answered with any number of FDBPart. Its
+// arguments are FDBArgs.
+const CommandFDB = "fdb"
+
+// MaxPart is how many entries an FDBPart holds at most, so that its line stays
+// well below the bound.
+const MaxPart = 1000
+
+// A Status says how a service node does. Counters count since it started.
+type Status struct {
+	// Program and Version are what -V prints of the daemon.
+	Program string `json:"program"`
+	Version string `json:"version"`
+	PID     int    `json:"pid"`
+	// Started is when the daemon started.
+	Started time.Time `json:"started"`
+	// UptimeSeconds is how long ago that is, by a clock that nobody sets.
+	UptimeSeconds int64 `json:"uptime_seconds"`
+	// Ready tells whether the daemon does all that it is configured to do.
+	Ready bool `json:"ready"`
+	// Engine is what floods: "raw", or "none" where nothing does.
+	Engine string `json:"engine"`
+	// ProtocolVersion is the highest version of registrations that is spoken.
+	ProtocolVersion int `json:"protocol_version"`
+	// SvcnodeIP and SrcIP are the addresses of the node; left out where it takes
+	// any of the machine's.
+	SvcnodeIP netip.Addr `json:"svcnode_ip,omitzero"`
+	SrcIP     netip.Addr `json:"src_ip,omitzero"`
+	// Peers are the peer service nodes as they are configured.
+	Peers []string `json:"peers,omitempty"`
+	// The UDP ports: of registrations, of data packets received and of copies.
+	VxfldPort       uint16 `json:"vxfld_port"`
+	VXLANListenPort uint16 `json:"vxlan_listen_port,omitempty"`
+	VXLANDestPort   uint16 `json:"vxlan_dest_port,omitempty"`
+	// VRF is the VRF device of the underlay, empty for none.
+	VRF string `json:"vrf,omitempty"`
+	// ConfigFiles are the files that were read, in that order.
+	ConfigFiles []string `json:"config_files,omitempty"`
+
+	// VNIs, Members and Entries are the sizes of the table: one member may have
+	// several entries.
+	VNIs    int `json:"vnis"`
+	Members int `json:"members"`
+	Entries int `json:"entries"`
+	// BySource counts the entries by FDBEntry.Source.
+	BySource map[string]int `json:"entries_by_source,omitempty"`
+
+	// Packets and Bytes were received, Copies and CopyBytes sent, in UDP payload.
+	Packets   uint64 `json:"packets"`
+	Bytes     uint64 `json:"bytes"`
+	Copies    uint64 `json:"copies"`
+	CopyBytes uint64 `json:"copy_bytes"`
+	// Fragmented counts the copies larger than the MTU of the outgoing device.
+	Fragmented uint64 `json:"fragmented"`
+	// Learned counts the members that were learned from data.
+	Learned uint64 `json:"learned"`
+	// Loops counts the sampled packets that came back.
+	Loops uint64 `json:"loops"`
+	// Drops counts packets and copies that were dropped, by reason.
+	Drops map[string]uint64 `json:"drops,omitempty"`
+
+	// Registrations counts the control messages received, by verdict.
+	Registrations map[string]uint64 `json:"registrations,omitempty"`
+
+	// LogLinesLost counts the lines that the log destination was too slow for.
+	LogLinesLost uint64 `json:"log_lines_lost"`
+
+	// Checks are the start-up checks that failed.
+	Checks []Check `json:"checks,omitempty"`
+}
+
+// A Check is a start-up check that failed.
+type Check struct {
+	// Name is its stable name.
+	Name string `json:"name"`
+	// Text says what is wrong and Fix what to do about it, both one line.
+	Text string `json:"text"`
+	Fix  string `json:"fix,omitempty"`
+}
+
+// FDBArgs are the arguments of CommandFDB.
+type FDBArgs struct {
+	// VNI is the one VNI to answer for, nil for all.
+	VNI *uint32 `json:"vni,omitempty"`
+}
+
+// An FDBEntry is one reason for a VTEP to be a member of a VNI.
+type FDBEntry struct {
+	VNI     uint32     `json:"vni"`
+	Address netip.Addr `json:"address"`
+	// Source says who vouches for the entry.
+	Source string `json:"source"`
+	// Seconds is how long the entry lives if nothing refreshes it, rounded up;
+	// nil if it never ages.
+	Seconds *int64 `json:"seconds"`
+	// Identifier names the registering node, 0 for none. It is a string in JSON,
+	// whose numbers keep 53 bits in many readers.
+	Identifier uint64 `json:"identifier,string,omitempty"`
+	// LastHeard is how many seconds ago the VTEP was last heard, rounded down;
+	// nil where that is not known or never happened.
+	LastHeard *int64 `json:"last_heard"`
+}
+
+// An FDBPart is one piece of the table, at most MaxPart entries. The entries of
+// an answer are in the order of VNI, address and source, and those of one VNI
+// and address may be spread over two parts.
+type FDBPart []FDBEntry
