@@ -42,7 +42,7 @@ func runVxsnd(args []string, stdout, stderr io.Writer) error {
 		_, err := newService(r.Config, logging.Discard())
 		return startError(err, exitConfig)
 	}
-	log, closer, err := logging.Open(logging.Options{Level: r.Config.LogLevel, Dest: r.Config.LogDest, Stdout: stdout})
+	log, err := logging.Open(logOptions(r.Config, stdout, stderr))
 	if err != nil {
 		return logError(err)
 	}
@@ -50,10 +50,26 @@ func runVxsnd(args []string, stdout, stderr io.Writer) error {
 	if err != nil && r.Config.LogDest.Kind == config.DestFile {
 		log.WithError(err).Error("vxsnd failed")
 	}
-	if e := closer.Close(); e != nil {
+	if e := log.Close(); e != nil {
 		fmt.Fprintf(stderr, "vxsnd: warning: %v\n", e)
 	}
 	return err
+}
+
+// logOptions turns the configuration into that of the log. logrus has no
+// critical level: below that threshold is everything but its fatal lines.
+func logOptions(c config.Config, stdout, stderr io.Writer) logging.Options {
+	levels := map[config.LogLevel]logrus.Level{
+		config.LevelDebug: logrus.DebugLevel, config.LevelInfo: logrus.InfoLevel, config.LevelWarning: logrus.WarnLevel,
+		config.LevelError: logrus.ErrorLevel, config.LevelCritical: logrus.FatalLevel,
+	}
+	kinds := map[config.DestKind]logging.Kind{
+		config.DestSyslog: logging.Stdout, config.DestStdout: logging.Stdout, config.DestFile: logging.File,
+	}
+	return logging.Options{
+		Program: "vxsnd", Level: levels[c.LogLevel], JSON: c.LogFormat == config.FormatJSON, Kind: kinds[c.LogDest.Kind], Path: c.LogDest.Path,
+		MaxSize: c.LogFileSize, Backups: c.LogBackupCount, Stdout: stdout, Stderr: stderr,
+	}
 }
 
 // serve runs the node until a signal stops it.

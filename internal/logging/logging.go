@@ -1,128 +1,239 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package logging builds the logger that a program hands to its parts, and
-// holds back messages that repeat. It owns the format of the lines, the meaning
-// of the levels, and the way to the destination, which never holds up who logs.
+// holds back messages that repeat. It owns the format of the lines and the way
+// to the destination (stdout, syslog, or a file that it rotates), which never
+// holds up who logs.
 //
 // It keeps no logger of its own, decides nothing about what is worth a line and
 // never ends the process.
 package logging
 
 import (
-	"fmt"
 	"io"
 	"os"
-	"syscall"
-	"time"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 
 	"github.com/sirupsen/logrus"
-
-	"vxsnd/internal/config"
 )
 
-// fileMode lets the group read the log: it names addresses of customers'
-// networks, which are not for everybody.
-const fileMode = 0o640
+// A Kind tells where lines go.
+type Kind uint8
 
-// timeFormat is RFC 3339 with milliseconds, local time with its offset.
-const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+// The kinds of destinations.
+const (
+	Stdout Kind = iota // Options.Stdout
+	Syslog             // the syslog of this machine, by /dev/log
+	File               // the file named by Options.Path
+)
 
-// Options says where the lines go and which of them.
+// Options says which lines are written, how, and where to.
 type Options struct {
-	Level  config.LogLevel
-	Dest   config.LogDest
-	Stdout io.Writer // for DestStdout; os.Stdout where nil
+	Program string       // what syslog calls the program
+	Level   logrus.Level // lines below it are not written
+	JSON    bool         // one JSON object a line, instead of key=value text
+	Kind    Kind
+	Path    string // for File; made with mode 0640, less the umask
+	MaxSize int64  // bytes at which a regular file is rotated; 0: never
+	Backups int    // rotated files that are kept, 10000 at most; with 0 the file is emptied
+
+	// Stdout is for Kind Stdout, Stderr for lines that syslog is not there to
+	// take; os.Stdout and os.Stderr where nil. Prepare takes those of Open.
+	Stdout, Stderr io.Writer
+
+	socket string // of syslog, for tests
 }
 
-// Open returns a logger for the destination and what closes it. No call of the
-// logger waits for the destination: lines are queued, and those that find no
-// room are counted and reported. Close writes what is queued, waiting a second
-// at most; a logger that is used after it writes nothing.
-//
-// Lines to a file are appended; a file that does not exist is made with mode
-// 0640, less the umask. For DestSyslog the lines go to stdout. The error names
-// the file and wraps that of the system.
-func Open(o Options) (*logrus.Logger, io.Closer, error) {
-	out := o.Stdout
-	if out == nil {
-		out = os.Stdout
-	}
-	var file *os.File
-	if o.Dest.Kind == config.DestFile {
-		// O_NONBLOCK is for a FIFO that nobody reads: that is an error, not a
-		// reason to wait for ever.
-		f, err := os.OpenFile(o.Dest.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, fileMode)
-		if err != nil {
-			return nil, nil, fmt.Errorf("open log file: %w", err)
-		}
-		out, file = f, f
-	}
-	log := newLogger(io.Discard, Level(o.Level))
-	q := newQueue(out, func(count uint64) []byte { return lostLine(log, count) })
-	log.SetOutput(q)
-	return log, &closer{log, q, file}, nil
+// sameDestination tells whether o and p write to the same place, so that one
+// can follow the other with nothing opened.
+func (o Options) sameDestination(p Options) bool {
+	return o.Kind == p.Kind && o.Program == p.Program &&
+		(o.Kind != File || filepath.Clean(o.Path) == filepath.Clean(p.Path))
 }
 
-// lostLine makes the line that reports count lost ones.
-func lostLine(log *logrus.Logger, count uint64) []byte {
-	b, err := log.Formatter.Format(&logrus.Entry{
-		Logger: log, Time: time.Now(), Level: logrus.WarnLevel,
-		Message: "log lines lost", Data: logrus.Fields{"count": count},
-	})
+// A Log is a logger with a destination behind it. No call of the logger waits
+// for the destination: lines are queued, and those that find no room are
+// counted and reported. Lines of more than 8 KiB have their values cut. All
+// methods may be called concurrently.
+type Log struct {
+	*logrus.Logger
+	lost  losses
+	queue atomic.Pointer[queue]
+
+	// mu guards what follows and lets one change after the other happen.
+	mu      sync.Mutex
+	options Options
+}
+
+// Open returns a Log that writes as o says. An error is about a file that
+// cannot be opened: it names the file and wraps that of the system. Syslog that
+// is not there is no error: lines go to stderr until it is.
+func Open(o Options) (*Log, error) {
+	if o.Stdout == nil {
+		o.Stdout = os.Stdout
+	}
+	if o.Stderr == nil {
+		o.Stderr = os.Stderr
+	}
+	if o.socket == "" {
+		o.socket = devLog
+	}
+	l := &Log{Logger: newLogger(o.Level), options: o}
+	q, err := l.newQueue(o)
 	if err != nil {
+		return nil, err
+	}
+	l.queue.Store(q)
+	l.SetFormatter(intake{l})
+	go q.run()
+	return l, nil
+}
+
+func (l *Log) newQueue(o Options) (*queue, error) {
+	switch o.Kind {
+	case Syslog:
+		return newQueue(newSyslog(o), o.JSON, &l.lost), nil
+	case File:
+		f, err := openFile(o)
+		if err != nil {
+			return nil, err
+		}
+		return newQueue(f, o.JSON, &l.lost), nil
+	default:
+		return newQueue(stream{o.Stdout}, o.JSON, &l.lost), nil
+	}
+}
+
+// A Change is a new way for a Log that is ready but not taken. Either Commit or
+// Discard must be called, once.
+type Change struct {
+	log     *Log
+	options Options
+	queue   *queue // nil where the destination stays
+}
+
+// Prepare opens what o needs and is not open yet. Nothing changes until Commit,
+// so that a reload can be all or nothing. All of o may differ from what the Log
+// has, save Stdout and Stderr. One Change at a time: until it is committed or
+// discarded there must be no other.
+func (l *Log) Prepare(o Options) (*Change, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o.Stdout, o.Stderr, o.socket = l.options.Stdout, l.options.Stderr, l.options.socket
+	c := &Change{log: l, options: o}
+	if o.sameDestination(l.options) {
+		return c, nil
+	}
+	var err error
+	c.queue, err = l.newQueue(o)
+	return c, err
+}
+
+// Commit makes the change. Lines that are queued go to the old destination,
+// before the first goes to the new one. An old destination that takes nothing
+// for a second is given up; its lines count as lost.
+func (c *Change) Commit() {
+	l := c.log
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.options = c.options
+	l.SetLevel(c.options.Level)
+	old := l.queue.Load()
+	if c.queue == nil {
+		old.format.Store(newFormat(c.options.JSON))
+		if f, ok := old.dest.(*file); ok {
+			f.limit(c.options)
+		}
+		return
+	}
+	l.queue.Store(c.queue)
+	_ = old.close() // what is lost is counted, and reported to the new destination
+	go c.queue.run()
+}
+
+// Discard lets go of what Prepare opened, and removes a file that it made.
+func (c *Change) Discard() {
+	if c.queue == nil {
+		return
+	}
+	if f, ok := c.queue.dest.(*file); ok {
+		f.discard()
+	}
+}
+
+// Reopen opens the log file by its name again, for the case that it was moved.
+// The Log goes on with the old file if that is an error. Syslog is connected to
+// anew, and the error says why it cannot be; for Stdout nothing happens. Reopen
+// waits a second at most for a destination that is stuck, which is an error.
+func (l *Log) Reopen() error {
+	q := l.queue.Load()
+	return q.do(q.dest.reopen)
+}
+
+// Chown gives the log file to a user and group, so that it can be opened and
+// rotated after the process has become that user. It does nothing for what is
+// not a regular file, and refuses a link. It waits as Reopen does.
+func (l *Log) Chown(uid, gid int) error {
+	return l.file(func(f *file) error { return f.chown(uid, gid) })
+}
+
+// Rotatable returns an error that says why the log file cannot be rotated by
+// the process as it is now, if it is to be and cannot. It tries to make a file
+// in the directory. It waits as Reopen does.
+func (l *Log) Rotatable() error {
+	return l.file((*file).rotatable)
+}
+
+// file lets fn have the log file, in the goroutine that owns it.
+func (l *Log) file(fn func(*file) error) error {
+	q := l.queue.Load()
+	f, ok := q.dest.(*file)
+	if !ok {
 		return nil
 	}
-	return b
+	return q.do(func() error { return fn(f) })
 }
 
-// A closer ends a logger from its front to its end, so that no late line finds
-// a part of it closed.
-type closer struct {
-	log   *logrus.Logger
-	queue *queue
-	file  *os.File // nil for stdout
+// Lost returns how many lines were lost since Open, be it for want of room or
+// because the destination refused them.
+func (l *Log) Lost() uint64 { return l.lost.total.Load() }
+
+// Close writes what is queued, waiting a second at most; what is logged after
+// it is written nowhere. It returns an error if lines were lost that no line
+// reports.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.queue.Load().close()
 }
 
-func (c *closer) Close() error {
-	c.log.SetOutput(io.Discard)
-	if err := c.queue.Close(); err != nil || c.file == nil {
-		return err
-	}
-	return c.file.Close()
+// A stream is a destination that somebody else opened and closes.
+type stream struct{ io.Writer }
+
+func (s stream) start(composer) {}
+
+func (s stream) write(l line) error {
+	_, err := s.Write(l.text)
+	return err
 }
 
-func newLogger(out io.Writer, level logrus.Level) *logrus.Logger {
+func (s stream) reopen() error { return nil }
+
+func (s stream) close() error { return nil }
+
+// newLogger returns a logger that writes nothing.
+func newLogger(level logrus.Level) *logrus.Logger {
 	log := logrus.New()
-	log.SetOutput(out)
+	log.SetOutput(io.Discard)
 	log.SetLevel(level)
-	log.SetFormatter(&logrus.TextFormatter{
-		DisableColors:   true,
-		FullTimestamp:   true,
-		TimestampFormat: timeFormat,
-	})
 	return log
-}
-
-// Level returns the threshold of logrus for l. logrus has no critical level:
-// below that threshold is everything but its fatal and panic lines.
-func Level(l config.LogLevel) logrus.Level {
-	switch l {
-	case config.LevelDebug:
-		return logrus.DebugLevel
-	case config.LevelInfo:
-		return logrus.InfoLevel
-	case config.LevelWarning:
-		return logrus.WarnLevel
-	case config.LevelError:
-		return logrus.ErrorLevel
-	default:
-		return logrus.FatalLevel
-	}
 }
 
 // Discard returns a logger that writes nothing.
 func Discard() logrus.FieldLogger {
-	return newLogger(io.Discard, logrus.PanicLevel)
+	return newLogger(logrus.PanicLevel)
 }
 
 // OrDiscard returns log, or a logger that writes nothing where log is nil, so

@@ -16,7 +16,6 @@ import (
 	"github.com/sirupsen/logrus"
 	"go.uber.org/goleak"
 
-	"vxsnd/internal/config"
 	"vxsnd/internal/logging"
 )
 
@@ -48,27 +47,28 @@ func (g *gate) Write(b []byte) (int, error) {
 	return g.text.Write(b)
 }
 
-func openLog(t *testing.T, w io.Writer) (*logrus.Logger, io.Closer) {
+// openLog returns a log with the threshold info that writes to w.
+func openLog(t *testing.T, w io.Writer) *logging.Log {
 	t.Helper()
-	log, c, err := logging.Open(logging.Options{Level: config.LevelInfo, Dest: config.LogDest{Kind: config.DestStdout}, Stdout: w})
+	log, err := logging.Open(logging.Options{Level: logrus.InfoLevel, Stdout: w})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return log, c
+	return log
 }
 
 func TestStuckDestinationHoldsNobodyUp(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	const lines = 5000
 	g := newGate()
-	log, c := openLog(t, g)
+	log := openLog(t, g)
 	log.Info("first")
 	<-g.entered
 	for range lines {
 		log.Info("line")
 	}
 	close(g.open)
-	if err := c.Close(); err != nil {
+	if err := log.Close(); err != nil {
 		t.Fatalf("close: got %v, want nil", err)
 	}
 	m := regexp.MustCompile(`level=warning msg="log lines lost" count=(\d+)\n`).FindStringSubmatch(g.text.String())
@@ -87,9 +87,9 @@ func TestStuckDestinationHoldsNobodyUp(t *testing.T) {
 func TestCloseGivesUpOnAStuckDestination(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := newGate()
-		log, c := openLog(t, g)
+		log := openLog(t, g)
 		log.Info("line")
-		if err := c.Close(); err == nil {
+		if err := log.Close(); err == nil {
 			t.Error("got no error, want one for the line that is lost")
 		}
 		close(g.open)
@@ -98,12 +98,12 @@ func TestCloseGivesUpOnAStuckDestination(t *testing.T) {
 
 func TestLinesThatTheDestinationRefusesAreReportedWhenItRecovers(t *testing.T) {
 	g := newGate()
-	g.fail = 2 // the first line, and the report of its loss
+	g.fail = 1
 	close(g.open)
-	log, c := openLog(t, g)
+	log := openLog(t, g)
 	log.Info("lost")
 	log.Info("kept")
-	if err := c.Close(); err != nil {
+	if err := log.Close(); err != nil {
 		t.Errorf("close: got %v, want nil", err)
 	}
 	want := regexp.MustCompile(`^\S+ level=info msg=kept\n\S+ level=warning msg="log lines lost" count=1\n$`)
@@ -116,9 +116,9 @@ func TestCloseTellsOfLinesThatTheDestinationRefused(t *testing.T) {
 	g := newGate()
 	g.fail = 100
 	close(g.open)
-	log, c := openLog(t, g)
+	log := openLog(t, g)
 	log.Info("lost")
-	if err := c.Close(); err == nil {
+	if err := log.Close(); err == nil {
 		t.Error("got no error, want one")
 	}
 }
