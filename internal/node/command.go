@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"vxsnd/internal/control"
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/metrics"
+	"vxsnd/internal/register"
+	"vxsnd/internal/vxfld"
+	"vxsnd/internal/vxlan"
+)
+
+// Commands returns what the management socket answers. base fills in what an
+// answer to show says of the process.
+func (n *Node) Commands(base func() control.Status) []control.Command {
+	return []control.Command{
+		{Name: control.CommandShow, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+			if err := control.DecodeArgs(args, &struct{}{}); err != nil {
+				return err
+			}
+			s := base()
+			n.fillStatus(&s)
+			return send(&s)
+		}},
+		{Name: control.CommandFDB, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+			var a control.FDBArgs
+			if err := control.DecodeArgs(args, &a); err != nil {
+				return err
+			}
+			if a.VNI == nil {
+				return n.sendFDB(n.table.VNIs(nil), send)
+			}
+			vni := vxlan.VNI(*a.VNI)
+			if !vni.Valid() {
+				return &control.Error{
+					Code: control.CodeBadArgument, Text: fmt.Sprintf("vni %d is out of range 0..%d", *a.VNI, vxlan.MaxVNI),
+				}
+			}
+			return n.sendFDB([]vxlan.VNI{vni}, send)
+		}},
+	}
+}
+
+// fillStatus says how the node does.
+func (n *Node) fillStatus(s *control.Status) {
+	c := n.config()
+	select {
+	case <-n.ready:
+		s.Ready = true
+	default:
+	}
+	s.Engine = "none"
+	s.ProtocolVersion = int(vxfld.V3)
+	s.VxfldPort, s.VRF = c.VxfldPort, c.VRF
+	if e := n.flooding.current(); e != nil {
+		s.Engine = e.String()
+		s.VXLANListenPort, s.VXLANDestPort = c.VXLANListenPort, c.VXLANDestPort
+	}
+	if !c.SvcnodeIP.IsUnspecified() {
+		s.SvcnodeIP = c.SvcnodeIP
+	}
+	if !c.SrcIP.IsUnspecified() {
+		s.SrcIP = c.SrcIP
+	}
+	for _, p := range c.SvcnodePeers {
+		s.Peers = append(s.Peers, p.String())
+	}
+
+	t := n.table.Stats()
+	s.VNIs, s.Members, s.Entries = t.VNIs, t.Members, t.Entries
+	s.BySource = make(map[string]int)
+	for src, count := range t.BySource {
+		s.BySource[fdb.Source(src).String()] = count
+	}
+	f := n.flooding.counters()
+	s.Packets, s.Bytes, s.Copies, s.CopyBytes = f.Packets, f.Bytes, f.Copies, f.CopyBytes
+	s.Fragmented, s.Learned, s.Loops = f.Fragmented, f.Learned, f.Loops
+	s.Drops = make(map[string]uint64)
+	for d := metrics.DropNone + 1; d < metrics.NumDrops; d++ {
+		s.Drops[d.String()] = f.Drops[d]
+	}
+	s.Registrations = make(map[string]uint64)
+	for v := range register.NumVerdicts {
+		s.Registrations[v.String()] = n.register.Counters().Verdicts[v].Load()
+	}
+}
+
+// sendFDB sends the entries of some VNIs, in their order. It holds those of one
+// VNI at a time.
+func (n *Node) sendFDB(vnis []vxlan.VNI, send func(any) error) error {
+	var entries []fdb.Entry
+	part := make(control.FDBPart, 0, control.MaxPart)
+	for _, vni := range vnis {
+		now := clock()
+		entries = n.table.Entries(now, vni, entries[:0])
+		slices.SortFunc(entries, func(a, b fdb.Entry) int {
+			return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Identifier, b.Identifier))
+		})
+		for i := range entries {
+			if len(part) == control.MaxPart {
+				if err := send(part); err != nil {
+					return err
+				}
+				part = part[:0]
+			}
+			part = append(part, shownEntry(now, &entries[i]))
+		}
+	}
+	if len(part) == 0 {
+		return nil
+	}
+	return send(part)
+}
+
+// shownEntry is e as the management socket shows it.
+func shownEntry(now fdb.Time, e *fdb.Entry) control.FDBEntry {
+	s := control.FDBEntry{
+		VNI: uint32(e.VNI), Address: e.Addr, Source: e.Source.String(), Identifier: e.Identifier,
+	}
+	if e.Expires != fdb.Never {
+		left := int64((e.Expires.Sub(now) + time.Second - 1) / time.Second)
+		s.Seconds = &left
+	}
+	if e.Source == fdb.Data || e.Source == fdb.Registration || e.Source == fdb.Peer {
+		ago := int64(max(0, now.Sub(e.Heard)) / time.Second)
+		s.LastHeard = &ago
+	}
+	return s
+}
