@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package control
+
+import (
+	"net"
+	"time"
+)
+
+// The bounds, for tests that break them.
+const (
+	MaxRequest     = maxRequest
+	MaxAnswer      = maxAnswer
+	DefaultClients = defaultClients
+)
+
+// Bind opens the socket with nothing done to its mode afterwards.
+func Bind(path string) (net.Listener, error) { return bind(path) }
+
+// SetTimes shortens how long a client may take.
+func (s *Server) SetTimes(request, idle, write time.Duration) {
+	s.requestTime, s.idleTime, s.writeTime = request, idle, write
+}
