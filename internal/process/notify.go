@@ -183,7 +183,7 @@ func (n *Notifier) send(msg string, end time.Time) {
 		case errors.Is(err, unix.EAGAIN) && left > 0:
 			fds := []unix.PollFd{{Fd: int32(n.fd), Events: unix.POLLOUT}}
 			_, _ = unix.Poll(fds, int(left.Milliseconds())+1)
-		case errors.Is(err, unix.ECONNREFUSED) && again && n.addr.Name[0] == '/':
+		case (errors.Is(err, unix.ECONNREFUSED) || errors.Is(err, unix.ENOTCONN)) && again && n.addr.Name[0] == '/':
 			// A service manager that was started anew has another socket there.
 			// An abstract name may be anybody's by now, so it is not tried.
 			again = false

@@ -101,7 +101,7 @@ func openPIDFile(name string) (*os.File, error) {
 		f, err = os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o644)
 	}
 	if errors.Is(err, unix.ELOOP) {
-		return nil, fmt.Errorf("%s: is a symbolic link: %w", name, err)
+		return nil, fmt.Errorf("%s: is a symbolic link: %w", name, unix.ELOOP)
 	}
 	if err != nil {
 		return nil, err
@@ -159,14 +159,13 @@ func (p *PIDFile) ours() (bool, error) {
 func (p *PIDFile) Remove() error {
 	defer p.file.Close()
 	ours, err := p.ours()
-	if !ours {
-		return err
+	if ours {
+		err = os.Remove(p.name)
 	}
-	err = os.Remove(p.name)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS) {
+	switch {
+	case errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EROFS):
 		return p.file.Truncate(0)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	}
 	return err
