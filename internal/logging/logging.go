@@ -49,8 +49,15 @@ type Options struct {
 // sameDestination tells whether o and p write to the same place, so that one
 // can follow the other with nothing opened.
 func (o Options) sameDestination(p Options) bool {
-	return o.Kind == p.Kind && o.Program == p.Program &&
-		(o.Kind != File || filepath.Clean(o.Path) == filepath.Clean(p.Path))
+	switch {
+	case o.Kind != p.Kind:
+		return false
+	case o.Kind == Syslog:
+		return o.Program == p.Program
+	case o.Kind == File:
+		return filepath.Clean(o.Path) == filepath.Clean(p.Path)
+	}
+	return true
 }
 
 // A Log is a logger with a destination behind it. No call of the logger waits
