@@ -48,7 +48,7 @@ func Run(args []string, stdout, stderr io.Writer) int {
 // An exitError ends a program with a status.
 type exitError struct {
 	status int
-	err    error
+	err    error  // nil where all has been said
 	hint   string // what to do about it, "" where err says it
 }
 
@@ -81,6 +81,8 @@ func report(w io.Writer, program string, err error) int {
 		}
 		return status
 	}
-	line(err.Error(), hint)
+	if e == nil || e.err != nil {
+		line(err.Error(), hint)
+	}
 	return status
 }

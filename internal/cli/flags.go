@@ -18,6 +18,7 @@ type commandLine struct {
 	file      string
 	fileGiven bool
 	test      bool
+	check     bool
 	version   bool
 	help      bool
 	daemon    bool
@@ -40,7 +41,9 @@ var modes = []mode{
 		func(cl *commandLine, v string) { cl.test = v == "true" }},
 	{"debug", "D", "", "log at level debug, to stdout, in the foreground",
 		func(cl *commandLine, v string) { cl.debug = v == "true" }},
-	{"daemon", "d", "", "run in the background (not in this version)",
+	{"check-system", "", "", "tell what of this machine's settings is in the way, and exit",
+		func(cl *commandLine, v string) { cl.check = v == "true" }},
+	{"daemon", "d", "", "run in the background; return when it is ready or cannot be",
 		func(cl *commandLine, v string) { cl.daemon = v == "true" }},
 	{"version", "V", "", "print the version and exit",
 		func(cl *commandLine, v string) { cl.version = v == "true" }},

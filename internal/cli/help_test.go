@@ -32,7 +32,11 @@ func TestHelpFitsATerminal(t *testing.T) {
 func TestHelpNamesEachFlagWithItsDefault(t *testing.T) {
 	text := strings.Join(strings.Fields(helpText(t)), " ")
 	for _, m := range modes {
-		if want := "-" + m.short + ", --" + m.name; !strings.Contains(text, want) {
+		want := "--" + m.name
+		if m.short != "" {
+			want = "-" + m.short + ", " + want
+		}
+		if !strings.Contains(text, want) {
 			t.Errorf("not in help: %s", want)
 		}
 	}
@@ -93,6 +97,10 @@ func TestManualNamesEachFlag(t *testing.T) {
 		}
 	}
 	for _, m := range modes {
+		if m.short == "" {
+			has(`^\.It Fl -` + m.name + `( Ar |$)`)
+			continue
+		}
 		has(`^\.It Fl ` + m.short + ` , -` + m.name + `( Ar |$)`)
 	}
 	has(`^\.Fl -` + configAlias + `$`)

@@ -4,9 +4,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,7 +20,10 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
+	"vxsnd/internal/control"
 	"vxsnd/internal/node"
+	"vxsnd/internal/preflight"
+	"vxsnd/internal/process"
 )
 
 // serviceVar is the environment variable by which a script puts a fake in the
@@ -55,6 +62,8 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("LC_ALL", "C")
 			e.Setenv("GORACE", noRaceSleep)
+			e.Setenv("RUNTIME_DIRECTORY", e.WorkDir) // for the pid file and the management socket
+			e.Defer(func() { killDaemons(e.WorkDir) })
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
@@ -68,7 +77,23 @@ func TestScript(t *testing.T) {
 			"status": cmdStatus,
 			"await":  cmdAwait,
 			"raise":  cmdRaise,
+			"gone":   cmdGone,
 		},
+	})
+}
+
+// killDaemons ends the daemons that a script that failed has left behind.
+func killDaemons(dir string) {
+	_ = filepath.WalkDir(dir, func(name string, _ fs.DirEntry, _ error) error {
+		if filepath.Ext(name) != ".pid" {
+			return nil
+		}
+		if text, err := os.ReadFile(name); err == nil {
+			if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		return nil
 	})
 }
 
@@ -104,27 +129,52 @@ func cmdAwait(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// cmdRaise sends a signal to the background command started last: raise TERM.
-func cmdRaise(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP}
-	if neg || len(args) != 1 || signals[args[0]] == nil {
-		ts.Fatalf("usage: raise TERM|INT|HUP")
+// cmdGone waits until a file is gone: gone FILE.
+func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gone file")
 	}
-	cmds := ts.BackgroundCmds()
-	ts.Check(cmds[len(cmds)-1].Process.Signal(signals[args[0]]))
+	if !waitFor(func() bool {
+		_, err := os.Lstat(ts.MkAbs(args[0]))
+		return errors.Is(err, fs.ErrNotExist)
+	}) {
+		ts.Fatalf("%s is still there", args[0])
+	}
+}
+
+// cmdRaise sends a signal to the background command started last, or to the
+// process whose pid file is given: raise TERM [PIDFILE].
+func cmdRaise(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]syscall.Signal{
+		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "KILL": syscall.SIGKILL,
+	}
+	if neg || len(args) < 1 || len(args) > 2 || signals[args[0]] == 0 {
+		ts.Fatalf("usage: raise TERM|INT|HUP|USR1|KILL [pidfile]")
+	}
+	pid := 0
+	if len(args) == 2 {
+		var err error
+		pid, err = strconv.Atoi(strings.TrimSpace(ts.ReadFile(args[1])))
+		ts.Check(err)
+	} else {
+		cmds := ts.BackgroundCmds()
+		pid = cmds[len(cmds)-1].Process.Pid
+	}
+	ts.Check(syscall.Kill(pid, signals[args[0]]))
 }
 
 // A fake is a service without sockets.
 type fake struct {
-	does string
-	log  logrus.FieldLogger
+	does  string
+	log   logrus.FieldLogger
+	ready chan struct{}
 }
 
 func newFake(does string, _ config.Config, log logrus.FieldLogger) (service, error) {
 	if does == "refuse" {
 		return nil, errors.New("vtep_membership: 3 members not taken in (entries)")
 	}
-	return &fake{does, log}, nil
+	return &fake{does, log, make(chan struct{})}, nil
 }
 
 func (f *fake) Listen(ctx context.Context) error {
@@ -133,6 +183,9 @@ func (f *fake) Listen(ctx context.Context) error {
 		return fmt.Errorf("listen 0.0.0.0:10001: %w", node.ErrBind)
 	case "unprivileged":
 		return fmt.Errorf("open raw socket: %w", node.ErrPrivilege)
+	case "suicide":
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		select {}
 	case "broken":
 		return errors.New("read addresses: netlink is gone")
 	case "slow":
@@ -149,6 +202,9 @@ func (f *fake) Run(ctx context.Context) error {
 		return errors.New("receive: socket is gone")
 	}
 	f.log.Info("fake runs")
+	if f.does != "unready" {
+		close(f.ready)
+	}
 	<-ctx.Done()
 	f.log.Info("fake stops")
 	if f.does == "stubborn" {
@@ -157,6 +213,37 @@ func (f *fake) Run(ctx context.Context) error {
 	}
 	return nil
 }
+
+func (f *fake) Ready() <-chan struct{} { return f.ready }
+
+func (f *fake) Prepare(c config.Config) (change, error) {
+	if f.does == "rigid" {
+		return nil, errors.New("no_flood: flooding cannot begin")
+	}
+	return &fakeChange{f, c}, nil
+}
+
+func (f *fake) Alive() error   { return nil }
+func (f *fake) Status() string { return "fake is well" }
+func (f *fake) Summary()       { f.log.Info("fake sums up") }
+
+func (f *fake) Commands(base func() control.Status) []control.Command {
+	return []control.Command{{Name: control.CommandShow, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
+		return send(base())
+	}}}
+}
+
+func (f *fake) Needs() preflight.Input             { return preflight.Input{} }
+func (f *fake) Capabilities() []process.Capability { return nil }
+
+// A fakeChange tells what became of it.
+type fakeChange struct {
+	f *fake
+	c config.Config
+}
+
+func (c *fakeChange) Commit()  { c.f.log.WithField("holdtime", c.c.Holdtime).Info("fake changes") }
+func (c *fakeChange) Discard() { c.f.log.Info("fake stays") }
 
 func (f *fake) Close() error {
 	if f.does == "unclosable" {

@@ -10,20 +10,24 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/sirupsen/logrus"
 )
 
 // echo is the time within which a signal that comes again is the same request:
 // timeout(1) signals the process and then its group.
 const echo = 50 * time.Millisecond
 
-// catchSignals returns a context that SIGTERM and SIGINT cancel; a second one
-// of them kills, unless it is an echo of the first. SIGHUP is caught and logged: it would end a daemon that is
-// asked to reload. SIGPIPE is ignored: packets are flooded although nobody
-// reads the log any more. The function returned ends all but that, and waits
-// until it has ended.
-func catchSignals(ctx context.Context, log logrus.FieldLogger) (context.Context, func()) {
+// signals is what a daemon is told by signals, until release.
+type signals struct {
+	reload  chan os.Signal // holds a value after SIGHUP
+	summary chan os.Signal // holds a value after SIGUSR1
+	release func()         // ends the rest, and waits until it has ended
+}
+
+// catchSignals begins to catch signals. SIGTERM and SIGINT end the context; a second one
+// of them kills, unless it is an echo of the first. SIGHUP and SIGUSR1 wait for
+// who takes them, any number of one kind as one. SIGPIPE is ignored: packets are
+// flooded although nobody reads the log any more.
+func catchSignals(ctx context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancel(ctx)
 	signal.Ignore(syscall.SIGPIPE)
 	// The channel has room for those that come at once, and stays registered
@@ -31,8 +35,9 @@ func catchSignals(ctx context.Context, log logrus.FieldLogger) (context.Context,
 	// second one that comes meanwhile would be lost.
 	end := make(chan os.Signal, 4)
 	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
+	s := &signals{reload: make(chan os.Signal, 1), summary: make(chan os.Signal, 1)}
+	signal.Notify(s.reload, syscall.SIGHUP)
+	signal.Notify(s.summary, syscall.SIGUSR1)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		var first os.Signal
@@ -47,21 +52,16 @@ func catchSignals(ctx context.Context, log logrus.FieldLogger) (context.Context,
 			}
 		}
 	})
-	wg.Go(func() {
-		for range hup {
-			log.Warn("reload comes with a later version: restart to change the configuration")
-		}
-	})
-	return ctx, func() {
+	s.release = func() {
 		// Nothing is sent on a channel after Stop, and what was sent before is
-		// still received: a second signal kills here too.
+		// still received: a second signal kills here too. SIGHUP and SIGUSR1 stay
+		// caught, since their usual effect is to kill what is on its way out.
 		signal.Stop(end)
-		signal.Stop(hup)
 		close(end)
-		close(hup)
 		wg.Wait()
 		cancel()
 	}
+	return ctx, s
 }
 
 // die ends the process as signal s does where nobody catches it.

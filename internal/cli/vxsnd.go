@@ -3,17 +3,16 @@
 package cli
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 
-	"github.com/sirupsen/logrus"
-
 	"vxsnd/internal/config"
 	"vxsnd/internal/logging"
 	"vxsnd/internal/node"
+	"vxsnd/internal/preflight"
+	"vxsnd/internal/process"
 )
 
 // runVxsnd is the service node's daemon.
@@ -27,75 +26,42 @@ func runVxsnd(args []string, stdout, stderr io.Writer) error {
 	case cl.version:
 		_, err := fmt.Fprintln(stdout, versionLine("vxsnd"))
 		return err
-	case cl.daemon:
-		return &exitError{exitUsage, errors.New("-d: daemon mode comes with a later version"),
-			"leave -d out and let a service manager keep vxsnd in the background"}
 	}
-	r, err := config.Load(config.Input{Program: config.Vxsnd, File: cl.file, Required: cl.fileGiven, Flags: cl.options})
+	d, err := newDaemon("vxsnd", config.Vxsnd, cl, stdout, stderr)
 	if err != nil {
-		return configError(err)
+		return err
 	}
-	if cl.test {
-		for _, w := range r.Warnings {
-			fmt.Fprintf(stderr, "vxsnd: warning: %s\n", w.Error())
+	switch {
+	case cl.check:
+		if err := d.load(); err != nil {
+			return err
 		}
-		_, err := newService(r.Config, logging.Discard())
+		return checkSystem(&d.running, stdout)
+	case cl.test:
+		if err := d.load(); err != nil {
+			return err
+		}
+		d.warn()
+		_, err := newService(d.running, logging.Discard())
 		return startError(err, exitConfig)
+	case d.background && !process.Reborn():
+		return d.detach()
 	}
-	log, err := logging.Open(logOptions(r.Config, stdout, stderr))
-	if err != nil {
-		return logError(err)
-	}
-	err = serve(r, log)
-	if err != nil && r.Config.LogDest.Kind == config.DestFile {
-		log.WithError(err).Error("vxsnd failed")
-	}
-	if e := log.Close(); e != nil {
-		fmt.Fprintf(stderr, "vxsnd: warning: %v\n", e)
-	}
-	return err
+	return d.run()
 }
 
-// logOptions turns the configuration into that of the log. logrus has no
-// critical level: below that threshold is everything but its fatal lines.
-func logOptions(c config.Config, stdout, stderr io.Writer) logging.Options {
-	levels := map[config.LogLevel]logrus.Level{
-		config.LevelDebug: logrus.DebugLevel, config.LevelInfo: logrus.InfoLevel, config.LevelWarning: logrus.WarnLevel,
-		config.LevelError: logrus.ErrorLevel, config.LevelCritical: logrus.FatalLevel,
+// checkSystem prints what of the machine would be in the way.
+func checkSystem(c *config.Config, stdout io.Writer) error {
+	findings := preflight.Run(nodeNeeds(c))
+	if err := preflight.Print(stdout, findings); err != nil {
+		return err
 	}
-	kinds := map[config.DestKind]logging.Kind{
-		config.DestSyslog: logging.Stdout, config.DestStdout: logging.Stdout, config.DestFile: logging.File,
-	}
-	return logging.Options{
-		Program: "vxsnd", Level: levels[c.LogLevel], JSON: c.LogFormat == config.FormatJSON, Kind: kinds[c.LogDest.Kind], Path: c.LogDest.Path,
-		MaxSize: c.LogFileSize, Backups: c.LogBackupCount, Stdout: stdout, Stderr: stderr,
-	}
-}
-
-// serve runs the node until a signal stops it.
-func serve(r config.Result, log logrus.FieldLogger) (err error) {
-	log.WithField("version", currentVersion()).Info("vxsnd starts")
-	for _, w := range r.Warnings {
-		log.WithError(w).Warn("configuration taken with a reservation")
-	}
-	ctx, release := catchSignals(context.Background(), log)
-	defer release()
-	s, err := newService(r.Config, log)
-	if err != nil {
-		return startError(err, exitConfig)
-	}
-	defer func() {
-		if e := s.Close(); err == nil && e != nil {
-			err = startError(e, exitFailed)
+	for _, f := range findings {
+		if !f.OK && !f.Unknown {
+			return &exitError{exitFailed, nil, ""}
 		}
-	}()
-	if err = s.Listen(ctx); err == nil {
-		err = s.Run(ctx)
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil // told to stop while it started
-	}
-	return startError(err, exitFailed)
+	return nil
 }
 
 // problems returns what err says about the configuration, if it is about that.

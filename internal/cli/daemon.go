@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
+
+	"vxsnd/internal/config"
+	"vxsnd/internal/control"
+	"vxsnd/internal/logging"
+	"vxsnd/internal/preflight"
+	"vxsnd/internal/process"
+)
+
+// statusEvery is the time between two status lines for the service manager.
+const statusEvery = 5 * time.Second
+
+// A daemon runs a service the way a service manager, a terminal or an init
+// script wants it: it owns what vxsnd and vxrd have in common.
+type daemon struct {
+	name           string
+	input          config.Input
+	stdout, stderr io.Writer
+	background     bool
+
+	started time.Time
+	notify  *process.Notifier
+	log     *logging.Log
+	pidfile *process.PIDFile
+	service service
+	control *control.Server // nil where there is no management socket
+	checks  []preflight.Finding
+
+	mu      sync.Mutex    // guards what follows against base
+	loaded  config.Result // of the last successful load
+	running config.Config // what is in force
+}
+
+// newDaemon returns a daemon for what the command line says.
+func newDaemon(name string, program config.Program, cl *commandLine, stdout, stderr io.Writer) (*daemon, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	return &daemon{
+		name: name, stdout: stdout, stderr: stderr, background: cl.daemon && !cl.debug, started: time.Now(),
+		input: config.Input{
+			Program: program, File: cl.file, Required: cl.fileGiven, Flags: cl.options,
+			Dir: dir, RuntimeDir: os.Getenv("RUNTIME_DIRECTORY"),
+		},
+	}, nil
+}
+
+// load reads the configuration.
+func (d *daemon) load() (err error) {
+	if d.loaded, err = config.Load(d.input); err != nil {
+		return configError(err)
+	}
+	d.running = d.loaded.Config
+	return nil
+}
+
+// warn writes the warnings about the configuration to standard error.
+func (d *daemon) warn() {
+	for _, w := range d.loaded.Warnings {
+		fmt.Fprintf(d.stderr, "%s: warning: %s\n", d.name, w.Error())
+	}
+}
+
+// detach starts the daemon in the background and waits until it is ready. What
+// is wrong with the configuration it tells by itself.
+func (d *daemon) detach() error {
+	if err := d.load(); err != nil {
+		return err
+	}
+	d.warn()
+	if d.running.LogDest.Kind == config.DestStdout {
+		fmt.Fprintf(d.stderr, "%s: warning: logdest is stdout: a log from the background goes nowhere\n", d.name)
+	}
+	status, err := process.Detach(d.stderr)
+	if err != nil {
+		return &exitError{exitFailed, err, ""}
+	}
+	if status != exitStopped {
+		return &exitError{status, nil, ""} // the child has said why
+	}
+	return nil
+}
+
+// run serves until a signal stops it. Whoever waits for the daemon to be ready
+// is told what keeps it from that.
+func (d *daemon) run() (err error) {
+	if d.background {
+		if err := process.Continue(); err != nil {
+			return &exitError{exitFailed, err, ""}
+		}
+	}
+	if d.notify, err = process.NewNotifier(); err != nil {
+		return &exitError{exitFailed, err, "unset NOTIFY_SOCKET, or mend what sets it"}
+	}
+	defer d.notify.Close()
+	defer func() {
+		if err != nil {
+			var text bytes.Buffer
+			status := report(&text, d.name, err)
+			d.notify.Fail(status, text.String())
+		}
+	}()
+	if err = d.load(); err != nil {
+		return err
+	}
+	if d.log, err = logging.Open(d.logOptions(&d.running)); err != nil {
+		return logError(err)
+	}
+	err = d.serve()
+	if err != nil && (d.background || d.running.LogDest.Kind != config.DestStdout) {
+		d.log.WithError(err).Error(d.name + " failed")
+	}
+	if e := d.log.Close(); e != nil {
+		fmt.Fprintf(d.stderr, "%s: warning: %v\n", d.name, e)
+	}
+	return err
+}
+
+// logOptions says where a configuration has the log go.
+func (d *daemon) logOptions(c *config.Config) logging.Options {
+	return logging.Options{
+		Program: d.name,
+		Level:   logLevels[c.LogLevel],
+		JSON:    c.LogFormat == config.FormatJSON,
+		Kind:    logKinds[c.LogDest.Kind],
+		Path:    c.LogDest.Path,
+		MaxSize: c.LogFileSize,
+		Backups: c.LogBackupCount,
+		Stdout:  d.stdout,
+		Stderr:  d.stderr,
+	}
+}
+
+// The enumerations of the configuration and of the log. logrus has no level
+// critical: below that threshold is everything but its fatal and panic lines.
+var (
+	logLevels = map[config.LogLevel]logrus.Level{
+		config.LevelDebug: logrus.DebugLevel, config.LevelInfo: logrus.InfoLevel, config.LevelWarning: logrus.WarnLevel,
+		config.LevelError: logrus.ErrorLevel, config.LevelCritical: logrus.FatalLevel,
+	}
+	logKinds = map[config.DestKind]logging.Kind{
+		config.DestStdout: logging.Stdout, config.DestSyslog: logging.Syslog, config.DestFile: logging.File,
+	}
+)
+
+// serve opens everything, gives up what privilege it can, and serves.
+func (d *daemon) serve() (err error) {
+	if d.background {
+		if err := os.Chdir("/"); err != nil {
+			return &exitError{exitFailed, err, ""}
+		}
+	}
+	d.log.WithField("version", currentVersion()).Info(d.name + " starts")
+	for _, w := range d.loaded.Warnings {
+		d.log.WithError(w).Warn("configuration taken with a reservation")
+	}
+	id, err := d.identity()
+	if err != nil {
+		return err
+	}
+	ctx, sig := catchSignals(context.Background())
+	defer sig.release()
+	if err := d.lockPIDFile(); err != nil {
+		return err
+	}
+	defer d.removePIDFile()
+	if d.service, err = newService(d.running, d.log); err != nil {
+		return startError(err, exitConfig)
+	}
+	defer func() {
+		if e := d.service.Close(); err == nil && e != nil {
+			err = startError(e, exitFailed)
+		}
+	}()
+	if err = d.open(ctx, id); err == nil {
+		err = d.loop(ctx, sig)
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // told to stop while it started
+	}
+	var e *exitError
+	if errors.As(err, &e) {
+		return err
+	}
+	return startError(err, exitFailed)
+}
+
+// open opens all sockets, looks at what of the machine is in their way, and
+// then lets go of the privileges that this took.
+func (d *daemon) open(ctx context.Context, id *process.Identity) error {
+	if err := d.service.Listen(ctx); err != nil {
+		return err
+	}
+	if err := d.listenControl(); err != nil {
+		return err
+	}
+	err := d.drop(id)
+	if err != nil && d.control != nil {
+		err = errors.Join(err, d.control.Close())
+	}
+	return err
+}
+
+// lockPIDFile takes the pid file: in the background and where one is named,
+// or where a service manager made a directory for it.
+func (d *daemon) lockPIDFile() error {
+	named := d.background || d.loaded.Named("pidfile")
+	if !named && d.input.RuntimeDir == "" {
+		return nil
+	}
+	f, err := process.LockPIDFile(d.running.PIDFile)
+	switch {
+	case err == nil:
+		d.pidfile = f
+		return nil
+	case errors.Is(err, process.ErrRunning):
+		return &exitError{exitBind, err, "stop that one first, or give this one a pidfile and addresses of its own"}
+	case !named:
+		d.log.WithError(err).Warn("pid file not written")
+		return nil
+	}
+	return pidError(err)
+}
+
+func pidError(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return &exitError{exitBind, err, "name a file in a directory that the user may write to (pidfile), or start as root"}
+	}
+	return &exitError{exitConfig, err, "name a file in a directory that exists (pidfile)"}
+}
+
+func (d *daemon) removePIDFile() {
+	if d.pidfile == nil {
+		return
+	}
+	if err := d.pidfile.Remove(); err != nil {
+		d.log.WithError(err).Warn("pid file not removed")
+	}
+}
+
+// listenControl opens the management socket. Where nobody asked for it, a
+// service without one is better than none.
+func (d *daemon) listenControl() error {
+	s := control.New(control.Options{
+		Path: d.running.UDSFile, Commands: d.service.Commands(d.base), Log: d.log,
+	})
+	err := s.Listen()
+	switch {
+	case err == nil:
+		d.control = s
+	case !d.background && !d.loaded.Named("udsfile"):
+		d.log.WithError(err).Warn("no management socket")
+	case errors.Is(err, fs.ErrPermission):
+		return &exitError{exitBind, err, "name a file in a directory that the user may write to (udsfile), or start as root"}
+	default:
+		return &exitError{exitBind, err, "name another file (udsfile), or end what uses this one"}
+	}
+	return nil
+}
+
+// base is what the answer to show says of the process.
+func (d *daemon) base() control.Status {
+	d.mu.Lock()
+	files := d.loaded.Files
+	d.mu.Unlock()
+	s := control.Status{
+		Program: d.name, Version: currentVersion(), PID: os.Getpid(),
+		Started: d.started, UptimeSeconds: int64(time.Since(d.started) / time.Second),
+		ConfigFiles: files, LogLinesLost: d.log.Lost(),
+	}
+	for _, f := range d.checks {
+		if !f.OK && !f.Unknown {
+			s.Checks = append(s.Checks, control.Check{Name: f.Name, Text: f.Text, Fix: f.Fix})
+		}
+	}
+	return s
+}
+
+// loop serves until a signal ends it or something fails.
+func (d *daemon) loop(ctx context.Context, sig *signals) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		<-ctx.Done()
+		d.notify.Stopping()
+		return nil
+	})
+	if d.control != nil {
+		g.Go(func() error { return d.control.Run(ctx) })
+	}
+	g.Go(func() error { return d.attend(ctx, sig) })
+	// The watchdog is fed until the last packet is served.
+	wctx, stop := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		_ = process.RunWatchdog(wctx, d.notify, d.service.Alive, d.log)
+	}()
+	g.Go(func() error { return d.service.Run(ctx) })
+	err := g.Wait()
+	stop()
+	<-watched
+	return err
+}
+
+// attend tells when the service is ready, and does what signals ask for, until
+// ctx is done.
+func (d *daemon) attend(ctx context.Context, sig *signals) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-d.service.Ready():
+	}
+	d.notify.Ready(d.service.Status())
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			d.notify.Status(d.service.Status())
+		case <-sig.reload:
+			d.reload()
+			// Those that come in a storm count as one.
+			select {
+			case <-ctx.Done():
+			case <-time.After(reloadPause):
+			}
+		case <-sig.summary:
+			d.service.Summary()
+		}
+	}
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/preflight"
+	"vxsnd/internal/process"
+)
+
+// defaultUser is whom a daemon becomes where the configuration names nobody
+// and that user exists.
+const defaultUser = "vxsnd"
+
+// identity returns whom to become, nil for nobody else: started as root, a
+// daemon goes on as the user and group of the configuration.
+func (d *daemon) identity() (*process.Identity, error) {
+	user, group := d.running.User, d.running.Group
+	if os.Geteuid() != 0 {
+		if d.loaded.Named("user") || d.loaded.Named("group") {
+			d.log.Warn("user and group stay as they are: not started as root")
+		}
+		return nil, nil
+	}
+	if user == "" {
+		user = defaultUser
+	}
+	id, err := process.LookupIdentity(user, group)
+	switch {
+	case err == nil:
+		return id, nil
+	case d.running.User == "" && group == "" && errors.Is(err, process.ErrNoUser):
+		d.log.WithField("user", user).Info("goes on as root: no such user")
+		return nil, nil
+	}
+	return nil, &exitError{exitConfig, err, "make that user and group, or name others (user, group)"}
+}
+
+// drop looks at what of the machine is in the way, as long as it may, and then
+// goes on with no more privilege than serving takes.
+func (d *daemon) drop(id *process.Identity) error {
+	d.checks = preflight.Run(d.service.Needs())
+	for _, f := range d.checks {
+		if !f.OK && !f.Unknown {
+			d.log.WithFields(logrus.Fields{"check": f.Name, "value": f.Value, "fix": f.Fix}).Warn(f.Text)
+		}
+	}
+	if id != nil {
+		if err := d.handOver(id.UID, id.GID); err != nil {
+			return &exitError{exitBind, err, "let root own these files, or start as the user itself"}
+		}
+	}
+	if err := process.Drop(id, d.service.Capabilities()...); err != nil {
+		return &exitError{exitBind, err, "start as root with all its capabilities, or as an unprivileged user with those that are needed"}
+	}
+	if id != nil {
+		d.log.WithField("user", id.Name).Info("goes on as an unprivileged user")
+	}
+	if err := d.log.Rotatable(); err != nil {
+		d.log.WithError(err).Warn("log file cannot be rotated: keep it in a directory of that user's")
+	}
+	for _, name := range d.loaded.Files {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(d.input.Dir, name)
+		}
+		f, err := os.Open(name)
+		if err != nil {
+			d.log.WithError(err).Warn("configuration file cannot be read any more: a reload will fail")
+			continue
+		}
+		f.Close()
+	}
+	return nil
+}
+
+// handOver gives the files of the daemon to the user that it becomes.
+func (d *daemon) handOver(uid, gid int) error {
+	err := d.log.Chown(uid, gid)
+	if d.pidfile != nil {
+		err = errors.Join(err, d.pidfile.Chown(uid, gid))
+	}
+	if d.control != nil {
+		err = errors.Join(err, d.control.Chown(uid, gid))
+	}
+	return err
+}

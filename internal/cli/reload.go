@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/config"
+)
+
+// reloadPause is the least time between two reloads: signals that come in a
+// storm are taken as one.
+const reloadPause = 100 * time.Millisecond
+
+// reload takes the configuration anew, all or nothing: what is wrong with it
+// is logged, and what was in force stays. The log file is opened anew in any
+// case, since whoever moved it asks for that in the same way.
+func (d *daemon) reload() {
+	d.notify.Reloading()
+	defer func() { d.notify.Ready(d.service.Status()) }()
+	if err := d.log.Reopen(); err != nil {
+		d.log.WithError(err).Warn("log file not opened anew")
+	}
+	r, err := config.Load(d.input)
+	if err == nil {
+		err = d.change(r)
+	}
+	if err == nil {
+		return
+	}
+	ps, ok := problems(err)
+	if !ok {
+		d.log.WithError(err).Error("configuration not reloaded, the one before stays")
+		return
+	}
+	for i, p := range ps {
+		if i == maxProblemLines {
+			d.log.WithField("count", len(ps)-i).Error("configuration not reloaded, more is wrong with it")
+			break
+		}
+		d.log.WithError(p).Error("configuration not reloaded, the one before stays")
+	}
+}
+
+// maxProblemLines bounds what one reload logs.
+const maxProblemLines = 32
+
+// change brings a configuration into force, as far as that is possible without
+// a restart, and says what changed.
+func (d *daemon) change(r config.Result) error {
+	next := r.Config.WithStatic(&d.running)
+	logs, err := d.log.Prepare(d.logOptions(&next))
+	if err != nil {
+		return err
+	}
+	parts, err := d.service.Prepare(next)
+	if err != nil {
+		logs.Discard()
+		return err
+	}
+	parts.Commit()
+	logs.Commit()
+
+	for i, w := range r.Warnings {
+		if i == maxProblemLines {
+			d.log.WithField("count", len(r.Warnings)-i).Warn("more of the configuration taken with a reservation")
+			break
+		}
+		d.log.WithError(w).Warn("configuration taken with a reservation")
+	}
+	changes := config.Diff(d.input.Program, &d.running, &r.Config)
+	for _, c := range changes {
+		l := d.log.WithFields(logrus.Fields{"option": c.Option, "old": c.Old, "new": c.New})
+		if c.Reload {
+			l.Info("option changed")
+		} else {
+			l.Warn("option not changed: it needs a restart")
+		}
+	}
+	d.log.WithField("count", len(changes)).Info("configuration reloaded")
+	d.mu.Lock()
+	d.loaded, d.running = r, next
+	d.mu.Unlock()
+	return nil
+}
