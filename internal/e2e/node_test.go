@@ -21,6 +21,9 @@ import (
 type node struct {
 	*machine
 	proc *netlab.Process
+	// dir has the configuration file vxsnd.conf and the management socket
+	// vxsnd.sock of what was launched last. It is writable for everybody.
+	dir string
 	// ended are the processes that a test has ended itself.
 	ended []*netlab.Process
 }
@@ -81,12 +84,20 @@ func (n *node) start(config ...string) {
 func (n *node) launch(cmd *exec.Cmd, config ...string) *netlab.Process {
 	n.lab.t.Helper()
 	// The directory of a test is its owner's; the program may be another's.
-	dir := must(os.MkdirTemp(binaryDir, "conf-"))(n.lab.t)
-	check(n.lab.t, os.Chmod(dir, 0o755))
-	file := filepath.Join(dir, "vxsnd.conf")
-	check(n.lab.t, os.WriteFile(file, []byte(strings.Join(config, "\n")+"\n"), 0o644))
-	cmd.Args = append(cmd.Args, "-c", file, "-l", "stdout", "-L", "debug")
+	n.dir = must(os.MkdirTemp(binaryDir, "node-"))(n.lab.t)
+	check(n.lab.t, os.Chmod(n.dir, 0o777))
+	n.configure(config...)
+	cmd.Args = append(cmd.Args, "-c", n.file("vxsnd.conf"), "-u", n.file("vxsnd.sock"), "-l", "stdout", "-L", "debug")
 	return must(n.Start(cmd))(n.lab.t)
+}
+
+// file returns the full name of a file in the node's directory.
+func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
+
+// configure writes the configuration file.
+func (n *node) configure(config ...string) {
+	n.lab.t.Helper()
+	check(n.lab.t, os.WriteFile(n.file("vxsnd.conf"), []byte(strings.Join(config, "\n")+"\n"), 0o644))
 }
 
 // ready waits until vxsnd says that its sockets are bound.
