@@ -238,7 +238,7 @@ func notrackRule(ports []uint16) string {
 		list = append(list, strconv.Itoa(int(port)))
 	}
 	chain := func(hook string) string {
-		return fmt.Sprintf("chain %s { type filter hook %s priority raw; udp dport { %s } notrack; }", hook, hook, strings.Join(list, ", "))
+		return fmt.Sprintf("chain %s { type filter hook %s priority raw; udp dport { %s } notrack; };", hook, hook, strings.Join(list, ", "))
 	}
 	return "nft 'table inet untracked { " + chain("prerouting") + " " + chain("output") + " }'"
 }

@@ -98,8 +98,8 @@ func TestLegacyTables(t *testing.T) {
 func TestNotrackRule(t *testing.T) {
 	got := notrackRule([]uint16{8472, 4789, 8472})
 	want := "nft 'table inet untracked { " +
-		"chain prerouting { type filter hook prerouting priority raw; udp dport { 4789, 8472 } notrack; } " +
-		"chain output { type filter hook output priority raw; udp dport { 4789, 8472 } notrack; } }'"
+		"chain prerouting { type filter hook prerouting priority raw; udp dport { 4789, 8472 } notrack; }; " +
+		"chain output { type filter hook output priority raw; udp dport { 4789, 8472 } notrack; }; }'"
 	if got != want {
 		t.Errorf("got %s\nwant %s", got, want)
 	}
