@@ -114,8 +114,8 @@ func inspect(r *ruleset, ports []uint16) verdict {
 			p := packet{family, port}
 			v.exempt = v.exempt && r.untracked(p, nftables.ChainHookPrerouting) && r.untracked(p, nftables.ChainHookOutput)
 			for _, ch := range r.bases {
-				if name := nameOf(ch.Table.Name, ch.Name); ch.Type == nftables.ChainTypeNAT &&
-					!slices.Contains(v.translates, name) && r.reaches(ch, p, isTranslation) {
+				name := nameOf(ch.Table.Name, ch.Name)
+				if !slices.Contains(v.translates, name) && r.reaches(ch, p, isTranslation) {
 					v.translates = append(v.translates, name)
 				}
 			}

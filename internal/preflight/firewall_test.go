@@ -219,6 +219,14 @@ func TestFirewall(t *testing.T) {
 				f.chain(tab, nftables.ChainTypeFilter, hook, *nftables.ChainPriorityRaw, udpTo(in, &expr.Notrack{}))
 			}
 		}, "ok", "ok", false},
+		{"no tracking of intervals that touch", func(f *firewall) {
+			f.stateful(inet)
+			for _, hook := range both {
+				tab := f.table(inet)
+				in := f.set(tab, true, intervals(1, dataPort, dataPort, 4800)...)
+				f.chain(tab, nftables.ChainTypeFilter, hook, *nftables.ChainPriorityRaw, udpTo(in, &expr.Notrack{}))
+			}
+		}, "ok", "ok", false},
 		{"no tracking of intervals to the left and right", func(f *firewall) {
 			f.stateful(inet)
 			for _, hook := range both {
