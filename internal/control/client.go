@@ -65,7 +65,7 @@ func dialError(path string, err error) *Error {
 			e.Hint = "be in group " + g + ", or use sudo"
 		}
 	case errors.Is(err, unix.ECONNREFUSED):
-		e.Hint = "the daemon is gone and left its socket behind: start it"
+		e.Hint = "nobody listens there: start the daemon, or name the socket that it has"
 	case errors.Is(err, unix.EAGAIN):
 		e.Hint = "the daemon does not answer: see its log"
 	}

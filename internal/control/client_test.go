@@ -146,7 +146,7 @@ func TestDialSaysWhatToDo(t *testing.T) {
 		{"none", []string{none, none + "2"}, control.Error{Code: control.CodeUnreachable,
 			Text: "no daemon at " + none + " or " + none + "2", Hint: "start it, or name the socket that it has"}},
 		{"stale", []string{none, gone}, control.Error{Code: control.CodeUnreachable,
-			Text: "connect " + gone + ": connection refused", Hint: "the daemon is gone and left its socket behind: start it"}},
+			Text: "connect " + gone + ": connection refused", Hint: "nobody listens there: start the daemon, or name the socket that it has"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
