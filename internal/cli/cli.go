@@ -36,7 +36,9 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	}
 	var err error
 	switch name {
-	case "vxrd", "vxsndctl", "vxrdctl":
+	case "vxsndctl":
+		err = runVxsndctl(args, stdout)
+	case "vxrd", "vxrdctl":
 		err = &exitError{exitUsage, errors.New("not part of this version"), ""}
 	default:
 		name = "vxsnd"
