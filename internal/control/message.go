@@ -65,11 +65,14 @@ func parseRequest(line []byte) (request, *Error) {
 
 // parseAnswer reads one line of the daemon's.
 func parseAnswer(line []byte) (answer, error) {
-	if e := spoken(line, "the answer"); e != nil {
-		return answer{}, e
-	}
 	var a answer
-	if err := json.Unmarshal(line, &a); err != nil {
+	err := json.Unmarshal(line, &a)
+	if err != nil || a.Version != Version {
+		// Answers are long: the version is read on its own only where there is
+		// something wrong.
+		if e := spoken(line, "the answer"); e != nil {
+			return answer{}, e
+		}
 		return answer{}, fmt.Errorf("the answer is not understood: %w", err)
 	}
 	n := 0
