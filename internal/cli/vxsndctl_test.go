@@ -146,12 +146,18 @@ func TestVxsndctlScript(t *testing.T) {
 		many[i] = control.FDBEntry{VNI: uint32(i / 10), Address: netip.AddrFrom4([4]byte{10, 1, 1, byte(i % 10)}), Source: "operator"}
 	}
 	daemons := map[string]func(path string) (func(), error){
-		"full": func(path string) (func(), error) { return serveControl(path, cannedCommands(cannedStatus(), cannedFDB(), 3)) },
-		"many": func(path string) (func(), error) { return serveControl(path, cannedCommands(cannedStatus(), many, control.MaxPart)) },
+		"full": func(path string) (func(), error) {
+			return serveControl(path, cannedCommands(cannedStatus(), cannedFDB(), 3))
+		},
+		"many": func(path string) (func(), error) {
+			return serveControl(path, cannedCommands(cannedStatus(), many, control.MaxPart))
+		},
 		"empty": func(path string) (func(), error) {
 			return serveControl(path, cannedCommands(control.Status{Program: "vxsnd", Version: "devel", PID: 1, Engine: "none", VxfldPort: 10001, ProtocolVersion: 3}, nil, 1))
 		},
-		"failing": func(path string) (func(), error) { return serveControl(path, failing(errors.New("the table is on fire"))) },
+		"failing": func(path string) (func(), error) {
+			return serveControl(path, failing(errors.New("the table is on fire")))
+		},
 		"refusing": func(path string) (func(), error) {
 			return serveControl(path, failing(&control.Error{Code: control.CodeBadArgument, Text: "vni: no such thing", Hint: "take another one"}))
 		},
