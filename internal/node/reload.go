@@ -32,6 +32,10 @@ type Change struct {
 func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 	old := n.config()
 	cfg.Static = old.Static
+	// What a start would refuse must not come into force either.
+	if _, err := New(cfg, nil); err != nil {
+		return nil, err
+	}
 	c := &Change{n: n, cfg: cfg}
 	if begins := n.flooding.current() == nil && floods(&cfg); begins {
 		e, err := n.newEngine(&cfg)
@@ -40,9 +44,15 @@ func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 		}
 		c.engine = e
 	}
-	n.table.Configure(tableOptions(&cfg))
 	add, gone := memberChanges(old.VTEPMembership, cfg.VTEPMembership)
 	c.gone = gone
+	// Members that go stay until Commit, so that a refusal costs nobody a packet:
+	// until then there is room for their successors beside them.
+	o := tableOptions(&cfg)
+	o.VNIs += len(gone)
+	o.Members += len(gone)
+	o.Entries += len(gone)
+	n.table.Configure(o)
 	if err := c.add(add); err != nil {
 		c.Discard()
 		return nil, err
@@ -69,6 +79,7 @@ func (c *Change) Commit() {
 	n.mu.Unlock()
 
 	n.table.Apply(clock(), c.gone)
+	n.table.Configure(tableOptions(&c.cfg))
 	n.guard.configure(&c.cfg)
 	for _, u := range c.added {
 		n.warnOfOwn(u.Addr)
