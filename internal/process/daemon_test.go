@@ -60,6 +60,9 @@ func daemon() error {
 	if err := process.Continue(); err != nil {
 		return err
 	}
+	if _, err := fmt.Println("nobody reads this"); err != nil {
+		return err
+	}
 	r := report{PID: os.Getpid(), Args: os.Args, Socket: os.Getenv("NOTIFY_SOCKET")}
 	n, err := process.NewNotifier()
 	if err != nil {
@@ -87,9 +90,6 @@ func daemon() error {
 	switch os.Args[1] {
 	case "ready":
 		n.Ready("serving")
-		if _, err := fmt.Println("nobody reads this"); err != nil {
-			return err
-		}
 		return hold()
 	case "fail":
 		n.Status("about to fail")

@@ -3,6 +3,7 @@
 package process_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,8 +41,10 @@ func TestMain(m *testing.M) {
 // play returns the test binary in a role. It is killed with the test.
 func play(t *testing.T, role string, args ...string) *exec.Cmd {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
 	// Its directory may be closed to other users, but not this name for it.
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", args...)
 	cmd.Env = append(os.Environ(), roleVar+"="+role, "GORACE=atexit_sleep_ms=0")
 	return cmd
 }

@@ -110,7 +110,7 @@ func (id *Identity) assume(want *cap.Set) error {
 		}
 		defer func() { _, _ = cap.Prctlw(unix.PR_SET_KEEPCAPS, 0) }()
 	}
-	// The functions of syscall, unlike those of x/sys, act on all threads.
+	// The functions of syscall act on all threads.
 	if err := syscall.Setgroups(id.Groups); err != nil {
 		return fmt.Errorf("setgroups: %w", err)
 	}
