@@ -78,12 +78,10 @@ func (d *daemon) drop(id *process.Identity) error {
 	return nil
 }
 
-// handOver gives the files of the daemon to the user that it becomes.
+// handOver gives files of the daemon to the user that it becomes; not the pid
+// file, since whoever can write that chooses what root kills by it.
 func (d *daemon) handOver(uid, gid int) error {
 	err := d.log.Chown(uid, gid)
-	if d.pidfile != nil {
-		err = errors.Join(err, d.pidfile.Chown(uid, gid))
-	}
 	if d.control != nil {
 		err = errors.Join(err, d.control.Chown(uid, gid))
 	}
