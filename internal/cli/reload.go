@@ -8,6 +8,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
+	"vxsnd/internal/node"
 )
 
 // reloadPause is the least time between two reloads: signals that come in a
@@ -32,7 +33,7 @@ func (d *daemon) reload() {
 	}
 	ps, ok := problems(err)
 	if !ok {
-		d.log.WithError(err).Error("configuration not reloaded, the one before stays")
+		d.kept(err, node.Hint(err))
 		return
 	}
 	for i, p := range ps {
@@ -40,8 +41,17 @@ func (d *daemon) reload() {
 			d.log.WithField("count", len(ps)-i).Error("configuration not reloaded, more is wrong with it")
 			break
 		}
-		d.log.WithError(p).Error("configuration not reloaded, the one before stays")
+		d.kept(p, p.Hint)
 	}
+}
+
+// kept says why a reload has changed nothing, and what to do about it.
+func (d *daemon) kept(err error, hint string) {
+	log := d.log.WithError(err)
+	if hint != "" {
+		log = log.WithField("hint", hint)
+	}
+	log.Error("configuration not reloaded, the one before stays")
 }
 
 // maxProblemLines bounds what one reload logs.

@@ -105,8 +105,8 @@ func (n *node) reload(config ...string) []map[string]string {
 }
 
 // refused has the node read a configuration that it cannot take, and returns
-// all that is wrong with it.
-func (n *node) refused() []string {
+// all that is wrong with it, each with what to do about it.
+func (n *node) refused() (why []string) {
 	n.lab.t.Helper()
 	n.mishaps = append(n.mishaps, msgKept)
 	// A summary is not begun before the reload is over.
@@ -117,7 +117,10 @@ func (n *node) refused() []string {
 	if len(with(ls, msgReloaded, msgChanged)) > 0 {
 		n.lab.t.Fatalf("got a reload that is not refused: %q", ls)
 	}
-	return values(with(ls, msgKept), "error")
+	for _, l := range with(ls, msgKept) {
+		why = append(why, strings.TrimSpace(l["error"]+" "+l["hint"]))
+	}
+	return why
 }
 
 // settle is flush for what the node learns: it does that after it has sent the
@@ -320,57 +323,5 @@ func TestReloadCaps(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-// A peer gets no copies and floods nothing, and what it relays is taken.
-func TestReloadPeers(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(4)
-	far := netip.MustParseAddr("10.9.0.1")
-	base := []string{"workers = 1", "learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{reloadVNI}, vs[1:]...)}
-	n := l.idle()
-	n.start(base...)
-	asker, relay := vs[1].agent(n), vs[2].agent(n)
-	for i, isPeer := range []bool{false, true, false, true} {
-		if i > 0 {
-			config := base
-			if isPeer {
-				config = append(slices.Clone(base), "svcnode_peers = 192.0.2.3")
-			}
-			wantChanges(t, n.reload(config...), "svcnode_peers")
-		}
-		vni := reloadVNI + vxlan.VNI(i) + 1
-		relay.send(vxfld.V3, &vxfld.Refresh{Holdtime: 90, VNIs: []vxfld.VNIMembers{{VNI: vni, Addrs: []netip.Addr{far}}}})
-		want := map[vxlan.VNI][]netip.Addr{}
-		if isPeer {
-			want[vni] = []netip.Addr{far}
-		}
-		wantMembers(t, asker.ask(vni), want)
-
-		for _, v := range vs {
-			v.forget()
-		}
-		ins := [][]byte{frame(netlab.Broadcast, 2*i, 64), frame(netlab.Broadcast, 2*i+1, 64)}
-		toPeer := sent{src: vs[0].packet(n, 0, nil).Src, ttl: 64, vni: reloadVNI, inner: ins[0]}
-		ofPeer := sent{src: vs[2].packet(n, 0, nil).Src, ttl: 64, vni: reloadVNI, inner: ins[1]}
-		vs[2].flood(n, reloadVNI, ins[1])
-		vs[0].flood(n, reloadVNI, ins[0])
-		if isPeer {
-			vs[0].flush(n, vs[1], vs[3])
-			wantNone(t, vs[2])
-			wantCopies(t, vs[1], toPeer)
-		} else {
-			vs[0].flush(n, vs...)
-			wantCopies(t, vs[2], toPeer)
-			wantCopies(t, vs[1], ofPeer, toPeer)
-		}
-		if t.Failed() {
-			t.Fatalf("at reload %d", i)
-		}
-	}
-	if got := n.status().Peers; len(got) != 1 {
-		t.Errorf("got peers %q, want the one of the last reload", got)
 	}
 }
