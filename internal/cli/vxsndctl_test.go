@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -270,6 +271,9 @@ func TestAnOutputThatFailsIsReported(t *testing.T) {
 	for _, args := range [][]string{{"show"}, {"fdb"}, {"fdb", "-j"}, {"fdb", "--json"}} {
 		if err := runVxsndctl(append(args, "-u", path), full{broken}); !errors.Is(err, broken) {
 			t.Errorf("%q: got %v, want %v", args, err, broken)
+		}
+		if err := runVxsndctl(append(args, "-u", path), full{syscall.EPIPE}); err != nil {
+			t.Errorf("%q: got %v of a reader that has left, want nil", args, err)
 		}
 	}
 }
