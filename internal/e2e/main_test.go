@@ -8,7 +8,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +28,10 @@ import (
 // patience is how long a condition may take to come true: nothing in the lab
 // needs a tenth of it on an idle machine.
 const patience = 30 * time.Second
+
+// umlPatience is how long a test in user-mode Linux may take, where system calls
+// are slow and a whole system may have to come up.
+const umlPatience = 8 * time.Minute
 
 // binaryDir is where the binary under test is built.
 var binaryDir string
@@ -74,42 +77,44 @@ var build = sync.OnceValues(func() (string, error) {
 	if b := os.Getenv("VXSND_BINARY"); b != "" {
 		return filepath.Abs(b)
 	}
-	out := filepath.Join(binaryDir, "vxsnd")
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", out, "vxsnd/cmd/vxsnd")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	var text bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &text, &text
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, text.String())
-	}
-	return out, nil
+	return goTool("vxsnd", "build", "vxsnd/cmd/vxsnd")
 })
 
-// inUML runs the test of that name, and its subtests, in user-mode Linux, for
-// what the machine's kernel lacks: err says what feature lacks. The race
-// detector does not work there, so the test is built without.
-func inUML(t *testing.T, name, feature string, err error, modules ...string) {
-	t.Helper()
-	file := filepath.Join(binaryDir, "e2e.test")
-	cmd := exec.Command("go", "test", "-c", "-buildvcs=false", "-o", file, ".")
+// buildTest builds this package's tests, once.
+var buildTest = sync.OnceValues(func() (string, error) {
+	return goTool("e2e.test", "test", "-c", ".")
+})
+
+// goTool runs go for a static executable of that name and returns its path.
+func goTool(name, verb string, args ...string) (string, error) {
+	out := filepath.Join(binaryDir, name)
+	cmd := exec.Command("go", append([]string{verb, "-buildvcs=false", "-o", out}, args...)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go test -c: %v\n%s", err, text)
+		return "", fmt.Errorf("go %s: %w\n%s", verb, err, text)
 	}
-	dir := must(os.Getwd())(t)
-	out, status, uerr := uml.Run(within(t), uml.Program{
-		Path:    file,
-		Args:    []string{"-test.run=^" + name + "$", "-test.v"},
-		Env:     []string{"VXSND_BINARY=" + program(t), "VXSND_NO_SKIP=1", "PATH=/usr/bin:/bin"},
-		Dir:     dir,
-		Modules: modules,
-	})
+	return out, nil
+}
+
+// inUML runs the calling test, and its subtests, in user-mode Linux, for what
+// the machine lacks: err says why it lacks the feature. The race detector does
+// not work there, so the test is built without. Of p the modules count, and
+// Systemd.
+func inUML(t *testing.T, feature string, err error, p uml.Program) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), umlPatience)
+	defer cancel()
+	p.Path = must(buildTest())(t)
+	p.Args = []string{"-test.run=^" + t.Name() + "$", "-test.v"}
+	p.Env = []string{"VXSND_BINARY=" + program(t), "VXSND_NO_SKIP=1", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	p.Dir = must(os.Getwd())(t)
+	out, status, uerr := uml.Run(ctx, p)
 	switch {
 	case errors.Is(uerr, uml.ErrAbsent):
 		netlab.Lacks(t, feature, errors.Join(err, uerr))
 	case uerr != nil:
 		t.Fatalf("%v, output:\n%s", uerr, out)
-	case status != 0 || !strings.Contains(out, "--- PASS: "+name+" "):
+	case status != 0 || !strings.Contains(out, "--- PASS: "+t.Name()+" "):
 		t.Fatalf("got status %d, want 0; output:\n%s", status, out)
 	}
 	t.Logf("in user-mode Linux:\n%s", out)
@@ -124,7 +129,11 @@ func program(t *testing.T) string {
 // within returns a context that ends with the test, or when a wait has taken
 // longer than anything in the lab should.
 func within(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	d := patience
+	if uml.Inside() {
+		d = umlPatience / 4
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), d)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -26,7 +26,7 @@ func TestVRF(t *testing.T) {
 	t.Parallel()
 	netlab.Need(t)
 	if err := netlab.HasVRF(); err != nil && !uml.Inside() {
-		inUML(t, "TestVRF", "vrf", err, "vrf", "vxlan", "veth", "bridge")
+		inUML(t, "vrf", err, uml.Program{Modules: []string{"vrf", "vxlan", "veth", "bridge"}})
 		return
 	}
 	const vni vxlan.VNI = 70

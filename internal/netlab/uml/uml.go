@@ -2,8 +2,9 @@
 
 // Package uml runs a program in a Linux kernel of its own, as a process of
 // this machine: user-mode Linux, Debian's package user-mode-linux. It is for
-// tests of what the machine's own kernel was built without. The program sees
-// the machine's file system and nothing else of it.
+// tests of what the machine's own kernel was built without, and of what needs a
+// service manager. The program sees the machine's file system and nothing else
+// of it.
 package uml
 
 import (
@@ -27,6 +28,7 @@ const (
 	// Names of what the kernel hands the program as environment.
 	envModules = "VXSND_UML_MODULES"
 	envDir     = "VXSND_UML_DIR"
+	envSystemd = "VXSND_UML_SYSTEMD"
 
 	// exitMark is in front of the program's exit status, in a line of its own.
 	exitMark = "user-mode linux: exit status "
@@ -46,6 +48,10 @@ type Program struct {
 	Env     []string // "NAME=value", names without a dot, no blanks, at most a dozen
 	Dir     string   // working directory
 	Modules []string // kernel modules, by name; what they need is loaded too
+
+	// Systemd makes the machine's systemd the first process, and what it and the
+	// program write to the file system is theirs alone. The program must be root's.
+	Systemd bool
 }
 
 // Run boots a kernel, runs the program in it as root, and returns what was
@@ -53,6 +59,10 @@ type Program struct {
 func Run(ctx context.Context, p Program) (output string, status int, err error) {
 	if _, err := os.Stat(kernel); err != nil {
 		return "", 0, ErrAbsent
+	}
+	if p.Systemd {
+		p.Modules = append([]string{"overlay"}, p.Modules...)
+		p.Env = append([]string{envSystemd + "=wanted"}, p.Env...)
 	}
 	modules, err := resolve(p.Modules)
 	if err != nil {
