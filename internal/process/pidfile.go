@@ -171,11 +171,6 @@ func (p *PIDFile) Remove() error {
 	return err
 }
 
-// Chown gives the file to a user and a group. Remove needs that only in a
-// directory like /tmp, where users remove nothing but their own files. Mind that
-// who may write to the file chooses what root kills by it.
-func (p *PIDFile) Chown(uid, gid int) error { return p.file.Chown(uid, gid) }
-
 // readPID returns the pid that f contains, or 0.
 func readPID(f io.ReaderAt) int {
 	buf := make([]byte, 32)

@@ -93,9 +93,6 @@ func TestPIDFile(t *testing.T) {
 			if got, want := info.Mode(), fs.FileMode(0o644); got != want {
 				t.Errorf("got mode %v, want %v", got, want)
 			}
-			if err := p.Chown(os.Getuid(), os.Getgid()); err != nil {
-				t.Error(err)
-			}
 			if err := p.Remove(); err != nil {
 				t.Error(err)
 			}
