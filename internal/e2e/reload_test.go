@@ -13,6 +13,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -41,10 +42,12 @@ func lines(log string) (ls []map[string]string) {
 		switch {
 		case !strings.HasSuffix(line, "\n"):
 		case strings.HasPrefix(line, "{"):
-			f := make(map[string]string)
-			if json.Unmarshal([]byte(line), &f) == nil {
-				ls = append(ls, f)
+			values, f := make(map[string]any), make(map[string]string)
+			_ = json.Unmarshal([]byte(line), &values) // one that is not JSON has no fields
+			for k, v := range values {
+				f[k] = fmt.Sprint(v)
 			}
+			ls = append(ls, f)
 		default:
 			ls = append(ls, fields(line))
 		}
