@@ -226,7 +226,7 @@ func wantNoWarning(t *testing.T) {
 	check(t, netlab.Wait(within(t), "'ready' in the journal", func() bool {
 		return strings.Contains(journal(t, "info"), "msg=ready")
 	}))
-	if out := journal(t, "warning..warning"); out != "" {
+	if out := journal(t, "warning"); out != "" {
 		t.Errorf("got warnings, want none:\n%s", out)
 	}
 }

@@ -160,6 +160,7 @@ func (n *Node) Listen(ctx context.Context) error {
 	}
 	n.guard.setOwn(own)
 	n.checkAddresses(own)
+	n.swept.Store(int64(clock())) // Alive counts from now
 
 	// The control socket comes first: it is shared with nobody, so a second
 	// node on this address ends here.
@@ -301,7 +302,6 @@ func (n *Node) Run(ctx context.Context) error {
 	runtime.GOMAXPROCS(2 * runtime.NumCPU())
 
 	g, gctx := errgroup.WithContext(ctx)
-	n.swept.Store(int64(clock()))
 	g.Go(func() error { return n.underlay.Run(gctx, n.guard.setOwn) })
 	g.Go(func() error { return n.guard.resolve(gctx) })
 	g.Go(func() error { return n.sweep(gctx) })
