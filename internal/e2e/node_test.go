@@ -52,7 +52,13 @@ func (l *lab) idle() *node {
 // When the test ends it must still run, and stop with status 0.
 func (n *node) start(config ...string) {
 	n.lab.t.Helper()
-	n.proc = n.launch(exec.Command(program(n.lab.t)), config...)
+	n.startAs(exec.Command(program(n.lab.t)), config...)
+}
+
+// startAs is start for a command with an environment or a user of its own.
+func (n *node) startAs(cmd *exec.Cmd, config ...string) {
+	n.lab.t.Helper()
+	n.proc = n.launch(cmd, config...)
 	n.ready()
 	proc := n.proc
 	n.lab.t.Cleanup(func() {
