@@ -24,8 +24,13 @@ import (
 	"vxsnd/internal/vxlan"
 )
 
-// exitBind is the status of a program that could not bind or lacks privilege.
-const exitBind = 4
+const (
+	// exitConfig is the status of a program whose configuration is wrong.
+	exitConfig = 3
+
+	// exitBind is that of one that could not bind or lacks privilege.
+	exitBind = 4
+)
 
 // nobody is a user without any capability.
 const nobody = 65534
