@@ -70,6 +70,7 @@ func TestChangeOfWhatStaysOpen(t *testing.T) {
 	for i := range 10 {
 		log.Info(numbered(i))
 	}
+	until(t, "the lines in the file", func() bool { return strings.Contains(read(t, name), numbered(9)) })
 	// The directory is as good as not writable: nothing can be opened there.
 	if err := os.Rename(name, name+".moved"); err != nil {
 		t.Fatal(err)
@@ -180,4 +181,25 @@ func TestRequestsDoNotWaitForAStuckDestination(t *testing.T) {
 		close(g.open)
 		closeLog(t, log)
 	})
+}
+
+// A text calls a function when it is formatted.
+type text struct{ fn func() string }
+
+func (t text) String() string { return t.fn() }
+
+func TestLineThatMeetsAChangeIsFormattedAnew(t *testing.T) {
+	var out buffer
+	name := logFile(t)
+	log := open(t, logging.Options{Stdout: &out})
+	c := prepare(t, log, logging.Options{Level: logrus.DebugLevel, JSON: true, Kind: logging.File, Path: name})
+	commit := sync.OnceFunc(c.Commit)
+	log.WithField("task", text{func() string { commit(); return "change" }}).Info("line")
+	closeLog(t, log)
+	if got := out.String(); got != "" {
+		t.Errorf("got %q in the old destination, want nothing", got)
+	}
+	if got := read(t, name); !json.Valid([]byte(got)) || strings.Count(got, "line") != 1 {
+		t.Errorf("got %q in the new destination, want one line of JSON", got)
+	}
 }

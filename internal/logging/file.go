@@ -20,8 +20,7 @@ const (
 	// networks, which are not for everybody.
 	fileMode = 0o640
 
-	// rotateAgain is how long a file that could not be rotated just grows. It
-	// bounds the warnings about that, too.
+	// rotateAgain is how long a file that could not be rotated just grows.
 	rotateAgain = time.Minute
 )
 
@@ -36,6 +35,7 @@ type file struct {
 	path    string                 // as it was named
 	limits  atomic.Pointer[limits] // may change at any time
 	compose composer
+	repeats Limiter // of warnings
 
 	f       *os.File
 	made    bool   // by opening it
@@ -127,9 +127,10 @@ func (f *file) append(text []byte) error {
 
 // warn says in the log what is wrong with it.
 func (f *file) warn(message string, err error) {
-	f.notBefore = time.Now().Add(rotateAgain)
-	// A full disk is told by the lines that are lost.
-	_ = f.append(f.compose(logrus.WarnLevel, message, logrus.Fields{logrus.ErrorKey: err}).text)
+	f.repeats.Do(message, func(count int) {
+		// A full disk is told by the lines that are lost.
+		_ = f.append(f.compose(logrus.WarnLevel, message, logrus.Fields{logrus.ErrorKey: err, "count": count}).text)
+	})
 }
 
 // chown gives the file away, unless it is a link: who may write to the directory

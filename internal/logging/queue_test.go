@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -120,5 +121,35 @@ func TestCloseTellsOfLinesThatTheDestinationRefused(t *testing.T) {
 	log.Info("lost")
 	if err := log.Close(); err == nil {
 		t.Error("got no error, want one")
+	}
+}
+
+// A picky destination refuses the writes whose numbers are in it.
+type picky struct {
+	buffer
+	refuse []int
+	writes int
+}
+
+func (p *picky) Write(b []byte) (int, error) {
+	p.writes++
+	if slices.Contains(p.refuse, p.writes) {
+		return 0, errors.New("no space left on device")
+	}
+	return p.buffer.Write(b)
+}
+
+func TestReportThatIsRefusedComesAgain(t *testing.T) {
+	// Line 0 is refused, the report after line 1, and line 3.
+	out := &picky{refuse: []int{1, 3, 6}}
+	log := openLog(t, out)
+	for i := range 5 {
+		log.Info(numbered(i))
+	}
+	closeLog(t, log)
+	got := regexp.MustCompile(`line-00\d+|count=\d+`).FindAllString(out.String(), -1)
+	want := []string{numbered(1), numbered(2), "count=1", numbered(4), "count=1"}
+	if !slices.Equal(got, want) || log.Lost() != 2 {
+		t.Errorf("got %v and %d lines lost, want %v and 2", got, log.Lost(), want)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -167,6 +168,28 @@ func TestHungSyslogHoldsNobodyUp(t *testing.T) {
 	}
 }
 
+// The lines fit the queue: those that are lost were given up by the writer.
+func TestHungSyslogThatIsReplaced(t *testing.T) {
+	const lines = 1000
+	socket := socketName(t)
+	startSyslogd(t, socket)
+	log := open(t, logging.Options{Program: "vxsnd", Kind: logging.Syslog, Stderr: new(buffer)}.WithSocket(socket))
+	for i := range lines {
+		log.Info(numbered(i))
+	}
+	until(t, "a line lost", func() bool { return log.Lost() > 0 })
+	if err := os.Remove(socket); err != nil {
+		t.Fatal(err)
+	}
+	d := startSyslogd(t, socket)
+	text := ""
+	for !strings.Contains(text, "log lines lost") {
+		if text = d.next(generous); text == "" {
+			t.Fatal("got no report of lost lines from the new one")
+		}
+	}
+}
+
 func TestSyslogThatRestartsLosesNothing(t *testing.T) {
 	socket := socketName(t)
 	d := startSyslogd(t, socket)
@@ -240,6 +263,28 @@ func TestLinesGoToStderrWhileThereIsNoSyslog(t *testing.T) {
 				t.Errorf("got %q, want a match of %s", got, want)
 			}
 		})
+	}
+}
+
+func TestMissingSyslogIsLookedForOnceASecond(t *testing.T) {
+	socket := socketName(t)
+	var stderr buffer
+	var d *syslogd
+	synctest.Test(t, func(t *testing.T) {
+		log := open(t, logging.Options{Program: "vxsnd", Kind: logging.Syslog, Stderr: &stderr}.WithSocket(socket))
+		synctest.Wait()
+		d = startSyslogd(t, socket)
+		log.Info("at once")
+		synctest.Wait()
+		time.Sleep(time.Second) // of the bubble's clock
+		log.Info("later")
+		closeLog(t, log)
+		if got := d.next(0); got != "" && !strings.Contains(got, "go to syslog now") {
+			t.Errorf("got %q in syslog first, want that it is there", got)
+		}
+	})
+	if got := stderr.String(); !strings.Contains(got, `msg="at once"`) || strings.Contains(got, "later") {
+		t.Errorf("got %q on stderr, want the line of the first second", got)
 	}
 }
 
