@@ -189,7 +189,8 @@ func TestReloadStaticMembersWithinCaps(t *testing.T) {
 	n.start(append(base, "max_members = 3", absent(reloadVNI, "10.9.0.1", "10.9.0.2", "10.9.0.3"))...)
 	n.reload(append(base, "max_members = 3", absent(reloadVNI, "10.9.0.4", "10.9.0.5"), memberConfig([]vxlan.VNI{reloadVNI}, vs[1]))...)
 	wantMember(t, n, vs[0], vs[1], reloadVNI, true)
-	vs[2].agent(n).register(reloadVNI, 90, 5) // there is no room
+	a := vs[2].agent(n)
+	a.register(reloadVNI, 90, 5) // there is no room
 	wantMember(t, n, vs[0], vs[2], reloadVNI, false)
 
 	n.configure(append(base, "max_members = 2")...)
@@ -197,6 +198,17 @@ func TestReloadStaticMembersWithinCaps(t *testing.T) {
 		t.Errorf("got %q, want one error that names max_members", got)
 	}
 	wantMember(t, n, vs[0], vs[1], reloadVNI, true)
+
+	// Who registers first has the room: then none of the new ones is taken, and
+	// the port of the flooding that would begin is let go.
+	n.reload(append(base, "max_members = 3", "no_flood = true", memberConfig([]vxlan.VNI{reloadVNI}, vs[1]))...)
+	a.register(reloadVNI, 90, 5)
+	n.configure(append(base, "max_members = 3", absent(reloadVNI, "10.9.0.6", "10.9.0.7"), memberConfig([]vxlan.VNI{reloadVNI}, vs[1]))...)
+	if got := n.refused(); len(got) != 1 || !strings.Contains(got[0], "max_members") {
+		t.Errorf("got %q, want one error that names max_members", got)
+	}
+	n.waitMembers(reloadVNI, vs[1].addr, a.addr)
+	check(t, must(n.ListenUDP(netip.MustParseAddrPort("0.0.0.0:4789")))(t).Close())
 }
 
 func TestReloadLearning(t *testing.T) {
