@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package peer
+
+import (
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/vxlan"
+)
+
+// A State is what is known of one peer, for commands and metrics.
+type State struct {
+	Addr netip.AddrPort
+	// Ours says that the peer has shown itself to be a node of this kind.
+	Ours bool
+	// Reachable says that the last connection to the peer could be made; Err is
+	// the last error of one, nil where the last went well.
+	Reachable bool
+	Err       error
+	// LastHeard is when the peer last sent something over TCP, zero if never.
+	LastHeard fdb.Time
+	// Queue is the number of relayed messages that wait to be sent, and Waiting
+	// that of members that the peer is still to be told of. All says that it
+	// is to be told of every one instead.
+	Queue, Waiting int
+	All            bool
+	// Relayed counts UDP messages that were sent, Dropped those that found the
+	// queue full, and RelayErrors those that the kernel did not take.
+	Relayed, Dropped, RelayErrors uint64
+	// Updates counts members that the peer was told of over TCP,
+	// UpdateConnections the connections that took, and UpdateErrors those that
+	// failed.
+	Updates, UpdateConnections, UpdateErrors uint64
+	// LastDump is the last attempt to take the peer's table.
+	LastDump Dump
+	// Differ is the number of entries that were lacking here at the last repair.
+	Differ int
+}
+
+// A Dump is one attempt to take a peer's table.
+type Dump struct {
+	// When is the moment of its end, zero if there was none.
+	When fdb.Time
+	// Entries is the number of entries in the peer's answer.
+	Entries int
+	// Duration is how long it took, from the connection to the end.
+	Duration time.Duration
+	// Err says why it failed, nil where it did not.
+	Err error
+}
+
+// A peer is one configured peer. Its methods may be called concurrently.
+type peer struct {
+	addr netip.AddrPort
+	ours atomic.Bool
+
+	relayed, dropped, relayErrors            atomic.Uint64
+	updates, updateConnections, updateErrors atomic.Uint64
+
+	mu        sync.Mutex
+	reachable bool
+	err       error
+	heard     fdb.Time
+	dump      Dump
+	differ    int
+}
+
+func newPeer(a netip.AddrPort) *peer { return &peer{addr: a} }
+
+// connected records how an attempt to connect to the peer ended, or what became
+// of the connection.
+func (p *peer) connected(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reachable, p.err = err == nil, err
+}
+
+// heardAt records that the peer has sent something.
+func (p *peer) heardAt(now fdb.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard = now
+}
+
+// dumped records an attempt to take the peer's table.
+func (p *peer) dumped(d Dump) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dump = d
+}
+
+// repaired records how many of the peer's entries were lacking here.
+func (p *peer) repaired(differ int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.differ = differ
+}
+
+// States returns the state of each configured peer, in the order of
+// Settings.Peers.
+func (g *Group) States() []State {
+	peers := *g.peers.Load()
+	out := make([]State, len(peers))
+	for i, p := range peers {
+		out[i] = p.state()
+	}
+	return out
+}
+
+func (p *peer) state() State {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return State{
+		Addr:              p.addr,
+		Ours:              p.ours.Load(),
+		Reachable:         p.reachable,
+		Err:               p.err,
+		LastHeard:         p.heard,
+		Relayed:           p.relayed.Load(),
+		Dropped:           p.dropped.Load(),
+		RelayErrors:       p.relayErrors.Load(),
+		Updates:           p.updates.Load(),
+		UpdateConnections: p.updateConnections.Load(),
+		UpdateErrors:      p.updateErrors.Load(),
+		LastDump:          p.dump,
+		Differ:            p.differ,
+	}
+}
+
+// maxVia bounds the static members whose teller is remembered.
+const maxVia = 1 << 18
+
+// A member is one VTEP in one VNI.
+type member struct {
+	vni  vxlan.VNI
+	addr netip.Addr
+}
+
+// A via remembers which peer told of the static members of identifier 0.
+type via struct {
+	mu     sync.Mutex
+	teller map[member]netip.Addr
+}
+
+// told records that a peer told of a member that never ages. It is called after
+// the table has taken the member in. What finds no room is not remembered.
+func (v *via) told(vni vxlan.VNI, a, from netip.Addr) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	k := member{vni, a}
+	if _, known := v.teller[k]; !known && len(v.teller) >= maxVia {
+		return
+	}
+	if v.teller == nil {
+		v.teller = make(map[member]netip.Addr)
+	}
+	v.teller[k] = from
+}
+
+// Via returns the address of the peer that told last of a static member of
+// identifier 0, for as long as the table holds it as a peer's.
+func (g *Group) Via(vni vxlan.VNI, a netip.Addr) (netip.Addr, bool) {
+	g.via.mu.Lock()
+	defer g.via.mu.Unlock()
+	from, ok := g.via.teller[member{vni, a}]
+	return from, ok
+}
