@@ -243,7 +243,7 @@ func pidError(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return &exitError{exitBind, err, "name a file in a directory that the user may write to (pidfile), or start as root"}
 	}
-	return &exitError{exitConfig, err, "name a file in a directory that exists (pidfile)"}
+	return &exitError{exitConfig, err, "name a file in a directory that exists and can be written to (pidfile)"}
 }
 
 func (d *daemon) removePIDFile() {

@@ -84,7 +84,7 @@ func logError(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return &exitError{exitBind, err, "make the file writable for the user that runs vxsnd, or name another one (logdest)"}
 	}
-	return &exitError{exitConfig, err, "name a file in a directory that exists (logdest)"}
+	return &exitError{exitConfig, err, "name a file in a directory that exists and can be written to (logdest)"}
 }
 
 // startError is the one place that sorts the errors of a node into exit status
