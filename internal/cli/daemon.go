@@ -221,8 +221,7 @@ func (d *daemon) open(ctx context.Context, id *process.Identity) error {
 // lockPIDFile takes the pid file: in the background and where one is named,
 // or where a service manager made a directory for it.
 func (d *daemon) lockPIDFile() error {
-	named := d.background || d.loaded.Named("pidfile")
-	if !named && d.input.RuntimeDir == "" {
+	if !d.background && !d.loaded.Named("pidfile") && d.input.RuntimeDir == "" {
 		return nil
 	}
 	f, err := process.LockPIDFile(d.running.PIDFile)
@@ -232,11 +231,19 @@ func (d *daemon) lockPIDFile() error {
 		return nil
 	case errors.Is(err, process.ErrRunning):
 		return &exitError{exitBind, err, "stop that one first, or give this one a pidfile and addresses of its own"}
-	case !named:
+	case !d.insists("pidfile"):
 		d.log.WithError(err).Warn("pid file not written")
 		return nil
 	}
 	return pidError(err)
+}
+
+// insists tells whether the daemon cannot do without the file of an option: in
+// the background, and where another than the default is asked for. Files that
+// spell out all defaults are common, and root's directories not everybody's.
+func (d *daemon) insists(option string) bool {
+	o, _ := config.Lookup(option)
+	return d.background || d.loaded.Named(option) && o.Value(&d.running) != o.DefaultFor(d.input.Program)
 }
 
 func pidError(err error) error {
@@ -265,7 +272,7 @@ func (d *daemon) listenControl() error {
 	switch {
 	case err == nil:
 		d.control = s
-	case !d.background && !d.loaded.Named("udsfile"):
+	case !d.insists("udsfile"):
 		d.log.WithError(err).Warn("no management socket")
 	case errors.Is(err, fs.ErrPermission):
 		return &exitError{exitBind, err, "name a file in a directory that the user may write to (udsfile), or start as root"}

@@ -51,9 +51,7 @@ func (d *daemon) drop(id *process.Identity) error {
 		}
 	}
 	if id != nil {
-		if err := d.handOver(id.UID, id.GID); err != nil {
-			return &exitError{exitBind, err, "let root own these files, or start as the user itself"}
-		}
+		d.handOver(id.UID, id.GID)
 	}
 	if err := process.Drop(id, d.service.Capabilities()...); err != nil {
 		return &exitError{exitBind, err, "start as root with all its capabilities, or as an unprivileged user with those that are needed"}
@@ -80,10 +78,14 @@ func (d *daemon) drop(id *process.Identity) error {
 
 // handOver gives files of the daemon to the user that it becomes; not the pid
 // file, since whoever can write that chooses what root kills by it.
-func (d *daemon) handOver(uid, gid int) error {
-	err := d.log.Chown(uid, gid)
-	if d.control != nil {
-		err = errors.Join(err, d.control.Chown(uid, gid))
+func (d *daemon) handOver(uid, gid int) {
+	if err := d.log.Chown(uid, gid); err != nil {
+		d.log.WithError(err).Warn("log file stays root's: it cannot be opened anew")
 	}
-	return err
+	if d.control == nil {
+		return
+	}
+	if err := d.control.Chown(uid, gid); err != nil {
+		d.log.WithError(err).Warn("management socket stays root's")
+	}
 }
