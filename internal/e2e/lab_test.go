@@ -4,10 +4,13 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -156,6 +159,54 @@ func (m *machine) flood(n *node, vni vxlan.VNI, inner ...[]byte) {
 		ds[i] = m.packet(n, vni, f)
 	}
 	m.send(n, ds...)
+}
+
+// load floods packets of as many flows as keep all workers of the node busy,
+// until the function that it returns is called.
+func (m *machine) load(n *node, vni vxlan.VNI) (stop func()) {
+	t := m.lab.t
+	t.Helper()
+	var frames [][]byte
+	for i := range 64 {
+		d := m.packet(n, vni, frame(netlab.Broadcast, i, 1000))
+		d.Src = netip.AddrPortFrom(m.addr, uint16(50000+i))
+		frames = append(frames, d.Frame(n.mac, m.mac))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			if err := m.Send("eth0", frames...); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// drain waits until the node has read all that has arrived at its data port, so
+// that there is room for more.
+func (n *node) drain() {
+	t := n.lab.t
+	t.Helper()
+	port := fmt.Sprintf(":%04X ", dataPort)
+	check(t, netlab.Wait(within(t), "an empty receive queue", func() bool {
+		sockets := string(must(os.ReadFile(fmt.Sprintf("/proc/%d/net/udp", n.proc.PID())))(t))
+		for line := range strings.Lines(sockets) {
+			// sl local_address rem_address st tx_queue:rx_queue …
+			if f := strings.Fields(line); strings.Contains(line, port) && !strings.HasSuffix(f[4], ":00000000") {
+				return false
+			}
+		}
+		return true
+	}))
 }
 
 // A received packet is a VXLAN packet that arrived, in one piece.

@@ -11,7 +11,6 @@ package e2e
 //	  1       2      192.0.2.N
 
 import (
-	"context"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -193,30 +192,13 @@ func TestStopUnderLoad(t *testing.T) {
 		for _, m := range append(vs, n.machine) {
 			check(t, m.cap.Close()) // more than anybody would look at
 		}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			fs := make([][]byte, 64)
-			for i := range fs {
-				d := vs[0].packet(n, vni, frame(netlab.Broadcast, i, 1000))
-				d.Src = netip.AddrPortFrom(vs[0].addr, uint16(50000+i))
-				fs[i] = d.Frame(n.mac, vs[0].mac)
-			}
-			for ctx.Err() == nil {
-				if err := vs[0].Send("eth0", fs...); err != nil {
-					t.Error(err)
-					return
-				}
-			}
-		}()
+		stop := vs[0].load(n, vni)
 		before := must(vs[1].Link("eth0"))(t).ReceivedPackets
 		check(t, netlab.Wait(within(t), "copies", func() bool {
 			return must(vs[1].Link("eth0"))(t).ReceivedPackets > before+1000
 		}))
 		status := n.end(signal)
-		cancel()
-		<-done
+		stop()
 		if status != 0 {
 			t.Errorf("%v: got status %d, want 0; output:\n%s", signal, status, tail(n.proc.Output()))
 		}
