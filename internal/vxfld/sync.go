@@ -16,7 +16,16 @@ const (
 	syncIdentifier protowire.Number = 1
 	syncVTEPs      protowire.Number = 2
 	syncResponse   protowire.Number = 3
+
+	// Of the extension space (docs/protocol.md section 7).
+	syncNode     protowire.Number = 120
+	syncNotReady protowire.Number = 121
+	syncComplete protowire.Number = 122
+	syncDigest   protowire.Number = 123
 )
+
+// SyncNode is what Sync.Node holds in messages of this implementation.
+const SyncNode uint32 = 1
 
 // A Sync asks for the table of a service node, is the answer to that, or
 // updates a peer's table (docs/protocol.md section 4).
@@ -28,6 +37,23 @@ type Sync struct {
 
 	// VNIs are the records in the order in which they were sent.
 	VNIs []VNIEntries
+
+	// Node is SyncNode where the sender is of this implementation, 0 where it
+	// has not shown that it is. It, and what follows, are fields of section 7,
+	// which others skip.
+	Node uint32
+
+	// NotReady says of an answer that the sender's own table may still lack
+	// members.
+	NotReady bool
+
+	// Complete ends an answer whose sender is of this implementation: without
+	// it the answer was cut off between two records.
+	Complete bool
+
+	// Digest asks for the entries that the sender lacks; its content belongs to
+	// package peer. Nil is none.
+	Digest []byte
 }
 
 // VNIEntries is one record of a Sync: a VNI and entries of it, which may be
@@ -58,32 +84,51 @@ func parseSync(b []byte) (*Sync, error) {
 	var entries []SyncEntry
 	fs := fields{b: b, off: headerLen, in: "body"}
 	for fs.next() {
-		var err error
-		switch {
-		case fs.is(syncIdentifier, protowire.VarintType):
-			s.Identifier = fs.varint
-		case fs.is(syncResponse, protowire.VarintType):
-			var n uint32
-			n, err = fs.uint32("response_type")
-			s.Response = Response(n)
-		case fs.is(syncVTEPs, protowire.BytesType):
-			if s.VNIs == nil {
-				s.VNIs = make([]VNIEntries, 0, countFields(b, syncVTEPs))
-				entries = make([]SyncEntry, 0, len(b)/minDataLen)
+		if !fs.is(syncVTEPs, protowire.BytesType) {
+			if err := s.field(&fs); err != nil {
+				return nil, err
 			}
-			var vni vxlan.VNI
-			first := len(entries)
-			vni, entries, err = parseDict(b[:fs.off], fs.start, entries, parseEntry)
-			s.VNIs = append(s.VNIs, VNIEntries{VNI: vni, Entries: piece(entries, first)})
+			continue
 		}
+		if s.VNIs == nil {
+			s.VNIs = make([]VNIEntries, 0, countFields(b, syncVTEPs))
+			entries = make([]SyncEntry, 0, len(b)/minDataLen)
+		}
+		var vni vxlan.VNI
+		var err error
+		first := len(entries)
+		vni, entries, err = parseDict(b[:fs.off], fs.start, entries, parseEntry)
 		if err != nil {
 			return nil, err
 		}
+		s.VNIs = append(s.VNIs, VNIEntries{VNI: vni, Entries: piece(entries, first)})
 	}
 	if fs.err != nil {
 		return nil, fs.err
 	}
 	return s, nil
+}
+
+// field takes in the field at hand, which is no record.
+func (s *Sync) field(fs *fields) error {
+	var err error
+	switch {
+	case fs.is(syncIdentifier, protowire.VarintType):
+		s.Identifier = fs.varint
+	case fs.is(syncResponse, protowire.VarintType):
+		var n uint32
+		n, err = fs.uint32("response_type")
+		s.Response = Response(n)
+	case fs.is(syncNode, protowire.VarintType):
+		s.Node, err = fs.uint32("node")
+	case fs.is(syncNotReady, protowire.VarintType):
+		s.NotReady = fs.varint != 0
+	case fs.is(syncComplete, protowire.VarintType):
+		s.Complete = fs.varint != 0
+	case fs.is(syncDigest, protowire.BytesType):
+		s.Digest = fs.b[fs.start:fs.off:fs.off]
+	}
+	return err
 }
 
 // parseEntry decodes the VniData of a SYNC that is b from start on.
@@ -117,8 +162,19 @@ func parseEntry(b []byte, start int) (SyncEntry, error) {
 }
 
 // appendTo appends the body as deployed senders write it: without an identifier
-// of 0, and with the response type in any case.
+// of 0, and with the response type in any case. Fields of section 7 stand where
+// they say something: in front those that a reader wants to know first.
 func (s *Sync) appendTo(dst []byte, _ Version) ([]byte, error) {
+	if s.Node != 0 {
+		dst = appendVarintField(dst, syncNode, uint64(s.Node))
+	}
+	if s.NotReady {
+		dst = appendVarintField(dst, syncNotReady, 1)
+	}
+	if s.Digest != nil {
+		dst = protowire.AppendTag(dst, syncDigest, protowire.BytesType)
+		dst = protowire.AppendBytes(dst, s.Digest)
+	}
 	if s.Identifier != 0 {
 		dst = appendVarintField(dst, syncIdentifier, s.Identifier)
 	}
@@ -128,7 +184,17 @@ func (s *Sync) appendTo(dst []byte, _ Version) ([]byte, error) {
 			return nil, err
 		}
 	}
-	return appendVarintField(dst, syncResponse, uint64(s.Response)), nil
+	dst = appendVarintField(dst, syncResponse, uint64(s.Response))
+	if s.Complete {
+		dst = AppendSyncComplete(dst)
+	}
+	return dst, nil
+}
+
+// AppendSyncComplete appends what ends an answer to a node of this
+// implementation that was streamed with AppendSyncRecord.
+func AppendSyncComplete(dst []byte) []byte {
+	return appendVarintField(dst, syncComplete, 1)
 }
 
 // AppendSyncRecord appends one record to dst, which holds a SYNC message, or

@@ -192,19 +192,15 @@ type Message struct {
 // skipped. What cannot be a VTEP is not looked for: that is policy.
 //
 // The memory that the result needs is in proportion to len(b): less than
-// 16 times, whatever b holds. The Packet of a PROXY message shares b's memory;
-// nothing else does.
+// 16 times, whatever b holds. The Packet of a PROXY message and the Digest of a
+// SYNC share b's memory; nothing else does.
 func Parse(b []byte) (Message, error) {
-	if len(b) < headerLen {
-		return Message{}, &ParseError{"header", len(b), ErrShort}
-	}
-	v := Version(b[0])
-	if v < V1 || v > V3 {
-		return Message{}, &ParseError{"version", 0, ErrVersion}
+	v, t, err := parseHeader(b)
+	if err != nil {
+		return Message{}, err
 	}
 	var body Body
-	var err error
-	switch t := Type(b[1]); {
+	switch {
 	case t == TypeRefresh && v == V3:
 		body, err = parseRefreshProto(b)
 	case t == TypeRefresh:
@@ -220,6 +216,18 @@ func Parse(b []byte) (Message, error) {
 		return Message{}, err
 	}
 	return Message{Version: v, Body: body}, nil
+}
+
+// parseHeader decodes the header. The type may be any number.
+func parseHeader(b []byte) (Version, Type, error) {
+	if len(b) < headerLen {
+		return 0, 0, &ParseError{"header", len(b), ErrShort}
+	}
+	v := Version(b[0])
+	if v < V1 || v > V3 {
+		return 0, 0, &ParseError{"version", 0, ErrVersion}
+	}
+	return v, Type(b[1]), nil
 }
 
 // Append appends the encoded message to dst and returns the result. What
