@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -24,7 +25,11 @@ func (d *daemon) reload() {
 	if err := d.log.Reopen(); err != nil {
 		d.log.WithError(err).Warn("log file not opened anew")
 	}
-	r, err := config.Load(d.input)
+	in := d.input
+	// A default file that was read before may be missing because somebody is
+	// about to replace it; a restart is the way back to all defaults.
+	in.Required = in.Required || slices.Contains(d.loaded.Files, in.File)
+	r, err := config.Load(in)
 	if err == nil {
 		err = d.change(r)
 	}
