@@ -36,9 +36,7 @@ import (
 const (
 	// bigFirst is the first of bigVNIs VNIs with bigMembers each, more than
 	// 100,000 in all.
-	bigFirst   vxlan.VNI = 1000
-	bigVNIs              = 400
-	bigMembers           = 256
+	bigFirst, bigVNIs, bigMembers = 1000, 400, 256
 )
 
 // bigAddr returns the address of a member of each of the VNIs.
@@ -60,7 +58,7 @@ func (a *agent) registerBig() {
 	for i := 0; i < bigVNIs; i += step {
 		r := &vxfld.Refresh{Originator: true, Holdtime: 300}
 		for j := range step {
-			r.VNIs = append(r.VNIs, vxfld.VNIMembers{VNI: bigFirst + vxlan.VNI(i+j), Addrs: addrs})
+			r.VNIs = append(r.VNIs, vxfld.VNIMembers{VNI: vxlan.VNI(bigFirst + i + j), Addrs: addrs})
 		}
 		a.send(vxfld.V2, r)
 		a.ask()
@@ -203,7 +201,7 @@ func (h hung) rest() (last string) {
 // bigConfig makes the members of the big table static ones.
 func bigConfig() string {
 	var vnis, out strings.Builder
-	for i := range vxlan.VNI(bigVNIs) {
+	for i := range bigVNIs {
 		fmt.Fprintf(&vnis, " %d", bigFirst+i)
 	}
 	for i := range bigMembers {
