@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"vxsnd/internal/fdb"
-	"vxsnd/internal/vxlan"
 )
 
 // A State is what is known of one peer, for commands and metrics.
@@ -56,7 +55,11 @@ type Dump struct {
 // A peer is one configured peer. Its methods may be called concurrently.
 type peer struct {
 	addr netip.AddrPort
+	name string // addr as text, for what is looked up for each message
 	ours atomic.Bool
+
+	queue   queue
+	backlog backlog
 
 	relayed, dropped, relayErrors            atomic.Uint64
 	updates, updateConnections, updateErrors atomic.Uint64
@@ -69,14 +72,18 @@ type peer struct {
 	differ    int
 }
 
-func newPeer(a netip.AddrPort) *peer { return &peer{addr: a} }
+func newPeer(a netip.AddrPort) *peer {
+	return &peer{addr: a, name: a.String(), queue: newQueue(), backlog: newBacklog()}
+}
 
 // connected records how an attempt to connect to the peer ended, or what became
-// of the connection.
-func (p *peer) connected(err error) {
+// of the connection. It tells whether the peer has become reachable by it.
+func (p *peer) connected(err error) (back bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	back = err == nil && !p.reachable
 	p.reachable, p.err = err == nil, err
+	return back
 }
 
 // heardAt records that the peer has sent something.
@@ -112,6 +119,7 @@ func (g *Group) States() []State {
 }
 
 func (p *peer) state() State {
+	waiting, all := p.backlog.size()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return State{
@@ -120,6 +128,9 @@ func (p *peer) state() State {
 		Reachable:         p.reachable,
 		Err:               p.err,
 		LastHeard:         p.heard,
+		Queue:             len(p.queue.messages),
+		Waiting:           waiting,
+		All:               all,
 		Relayed:           p.relayed.Load(),
 		Dropped:           p.dropped.Load(),
 		RelayErrors:       p.relayErrors.Load(),
@@ -129,43 +140,4 @@ func (p *peer) state() State {
 		LastDump:          p.dump,
 		Differ:            p.differ,
 	}
-}
-
-// maxVia bounds the static members whose teller is remembered.
-const maxVia = 1 << 18
-
-// A member is one VTEP in one VNI.
-type member struct {
-	vni  vxlan.VNI
-	addr netip.Addr
-}
-
-// A via remembers which peer told of the static members of identifier 0.
-type via struct {
-	mu     sync.Mutex
-	teller map[member]netip.Addr
-}
-
-// told records that a peer told of a member that never ages. It is called after
-// the table has taken the member in. What finds no room is not remembered.
-func (v *via) told(vni vxlan.VNI, a, from netip.Addr) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	k := member{vni, a}
-	if _, known := v.teller[k]; !known && len(v.teller) >= maxVia {
-		return
-	}
-	if v.teller == nil {
-		v.teller = make(map[member]netip.Addr)
-	}
-	v.teller[k] = from
-}
-
-// Via returns the address of the peer that told last of a static member of
-// identifier 0, for as long as the table holds it as a peer's.
-func (g *Group) Via(vni vxlan.VNI, a netip.Addr) (netip.Addr, bool) {
-	g.via.mu.Lock()
-	defer g.via.mu.Unlock()
-	from, ok := g.via.teller[member{vni, a}]
-	return from, ok
 }

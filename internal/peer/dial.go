@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package peer
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+const (
+	// dialTimeout bounds the making of a connection to a peer.
+	dialTimeout = 3 * time.Second
+
+	// writeTimeout is how long a connection may take nothing of what is written.
+	writeTimeout = 10 * time.Second
+
+	// writePiece is the number of bytes that are written at once, which the
+	// receiver has to take within writeTimeout.
+	writePiece = 64 << 10
+)
+
+// dial connects to a peer, from this node's own address.
+func (g *Group) dial(ctx context.Context, to netip.AddrPort) (*net.TCPConn, error) {
+	d := net.Dialer{Timeout: dialTimeout, Control: g.control}
+	if g.source.IsValid() && !g.source.IsUnspecified() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(g.source, 0))
+	}
+	c, err := d.DialContext(ctx, "tcp", to.String())
+	if err != nil {
+		return nil, fmt.Errorf("connect to peer: %w", err)
+	}
+	return c.(*net.TCPConn), nil
+}
+
+// control puts a socket into the VRF, before it is bound or connected.
+func (g *Group) control(_, _ string, rc syscall.RawConn) error {
+	if g.vrf == "" {
+		return nil
+	}
+	var err error
+	if cerr := rc.Control(func(fd uintptr) {
+		err = syscall.SetsockoptString(int(fd), syscall.SOL_SOCKET, syscall.SO_BINDTODEVICE, g.vrf)
+	}); cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return fmt.Errorf("bind to %s: %w", g.vrf, err)
+	}
+	return nil
+}
+
+// deliver sends msg to a peer over a connection of its own, and does not wait
+// for what the peer makes of it: a deployed node answers an update with nothing
+// and may leave the connection open for long (docs/protocol.md section 1).
+func (g *Group) deliver(ctx context.Context, to netip.AddrPort, msg []byte) error {
+	c, err := g.dial(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	for len(msg) > 0 {
+		if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return fmt.Errorf("write to peer: %w", err)
+		}
+		if err := ctx.Err(); err != nil {
+			return err // its deadline may be the one that was just replaced
+		}
+		n, err := c.Write(msg[:min(len(msg), writePiece)])
+		if err != nil {
+			return fmt.Errorf("write to peer: %w", err)
+		}
+		msg = msg[n:]
+	}
+	if err := c.CloseWrite(); err != nil {
+		return fmt.Errorf("write to peer: %w", err)
+	}
+	return nil
+}
