@@ -307,7 +307,6 @@ func TestRootWithoutCapabilities(t *testing.T) {
 	tests := []struct{ lacks, says, hint string }{
 		{"setuid", "run as user 64321", "start as root with all its capabilities"},
 		{"setgid", "run as user 64321", "start as root with all its capabilities"},
-		{"chown", "vxsnd.sock", "start as the user itself"},
 		{"net_raw", "raw socket", "CAP_NET_RAW"},
 	}
 	for _, tt := range tests {
@@ -318,8 +317,16 @@ func TestRootWithoutCapabilities(t *testing.T) {
 			wantRefusal(t, l.idle().launch(cmd, becomes), tt.says, tt.hint)
 		})
 	}
-	// Without any but the one for flooding it serves as root, and can do no
-	// harm.
+	t.Run("chown", func(t *testing.T) {
+		t.Parallel()
+		l := newLab(t, 0)
+		n := l.idle()
+		n.startAs(exec.Command("setpriv", "--bounding-set=-chown", program(t)), becomes)
+		must(n.proc.WaitLine(within(t), says("management socket stays root's")))(t)
+		n.wantPrivileges(confined(otherUser, otherGroup, fmt.Sprint(otherGroup), netRaw))
+		n.status()
+	})
+	// The one for flooding is enough for a node that stays root.
 	t.Run("all but one", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t, 0)
