@@ -114,6 +114,7 @@ type Group struct {
 	syncOnce sync.Once
 	ready    atomic.Bool
 
+	limits    limits
 	listening // the TCP listener and its figures
 }
 
@@ -131,6 +132,7 @@ func New(o Options) *Group {
 		repeats: &logging.Limiter{},
 		changed: make(chan struct{}, 1),
 		synced:  make(chan struct{}),
+		limits:  defaultLimits,
 	}
 	g.peers.Store(&[]*peer{})
 	g.Configure(o.Settings)

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package peer
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/vxfld"
+	"vxsnd/internal/vxlan"
+)
+
+// DigestLen is the size of a digest.
+const DigestLen = digestLen
+
+// Limits are what a test may change about a Group that does not run yet.
+type Limits struct {
+	Idle, Whole, Again, Look time.Duration
+	Rate, Body, Large        int
+}
+
+// Limit puts those of l in force that are not 0.
+func (g *Group) Limit(l Limits) {
+	set(&g.limits.idle, l.Idle)
+	set(&g.limits.receive, l.Whole)
+	set(&g.limits.answer, l.Whole)
+	set(&g.limits.again, l.Again)
+	set(&g.limits.look, l.Look)
+	set(&g.limits.rate, l.Rate)
+	set(&g.limits.body, l.Body)
+	set(&g.limits.large, l.Large)
+}
+
+func set[T comparable](to *T, v T) {
+	var zero T
+	if v != zero {
+		*to = v
+	}
+}
+
+// Local returns the address that the listener has.
+func (g *Group) Local() netip.AddrPort { return g.listener.Addr().(*net.TCPAddr).AddrPort() }
+
+// Repair compares the table with a peer's now.
+func (g *Group) Repair(ctx context.Context, a netip.AddrPort) (int, error) {
+	for _, p := range *g.peers.Load() {
+		if p.addr == a {
+			return g.compare(ctx, p)
+		}
+	}
+	panic("no such peer")
+}
+
+// A memory is a connection that has everything in it already.
+type memory struct {
+	net.Conn
+	in  *bytes.Reader
+	out bytes.Buffer
+}
+
+func (m *memory) Read(b []byte) (int, error)       { return m.in.Read(b) }
+func (m *memory) Write(b []byte) (int, error)      { return m.out.Write(b) }
+func (m *memory) SetReadDeadline(time.Time) error  { return nil }
+func (m *memory) SetWriteDeadline(time.Time) error { return nil }
+
+// Converse gives the Group one message and returns what it makes of it and
+// answers.
+func (g *Group) Converse(b []byte, from netip.Addr) (Verdict, []byte, error) {
+	s := &server{Group: g, large: make(chan struct{}, maxLarge)}
+	c := &memory{in: bytes.NewReader(b)}
+	v, err := s.converse(context.Background(), c, from)
+	return v, c.out.Bytes(), err
+}
+
+// TakeLacking gives the Group the answer to a repair.
+func (g *Group) TakeLacking(b []byte, from netip.Addr) (int, error) {
+	m, err := vxfld.ScanSync(b)
+	if err != nil {
+		return 0, err
+	}
+	return g.takeLacking(m, from)
+}
+
+// Place is where the digest has an entry.
+func Place(seed uint64, vni vxlan.VNI, e *vxfld.SyncEntry) (bucket int, number uint64) {
+	return place(seed, vni, e)
+}
+
+// SecondsLeft is how a time is told to a peer.
+func SecondsLeft(exp, now fdb.Time) uint32 { return secondsLeft(exp, now) }

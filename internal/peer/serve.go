@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package peer
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/fdb"
+	"vxsnd/internal/vxfld"
+	"vxsnd/internal/vxlan"
+)
+
+// batchSize is how many entries are handed to the table at a time.
+const batchSize = 1024
+
+// converse reads the one message of a connection, takes in what it says and
+// answers what it asks. The error says more about what was refused or failed.
+func (s *server) converse(ctx context.Context, c net.Conn, from netip.Addr) (Verdict, error) {
+	held := false
+	b, err := s.limits.pace(c, s.limits.receive).readAll(func() error {
+		held = enter(ctx, s.large)
+		return ctx.Err()
+	})
+	if held {
+		defer leave(s.large)
+	}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return VerdictSlow, err
+	case errors.Is(err, errLarge):
+		return VerdictLarge, err
+	case err != nil:
+		return VerdictBroken, err
+	case len(b) == 0:
+		return VerdictEmpty, nil
+	}
+	m, err := vxfld.ScanSync(b)
+	if err != nil {
+		return malformed(err), err
+	}
+	if m.Digest != nil && len(m.Digest) != digestLen {
+		return VerdictDigest, nil
+	}
+
+	if seen := s.settings.Load().Seen; seen != nil {
+		seen(from)
+	}
+	if p := s.peer(from); p != nil {
+		p.heardAt(s.now())
+		if m.Node != 0 {
+			p.ours.Store(true)
+		}
+	}
+	if m.Entries > 0 {
+		s.take(m, from, false)
+	}
+	w := s.limits.pace(c, s.limits.answer)
+	switch {
+	case m.Digest != nil:
+		return VerdictRepair, s.answerRepair(ctx, w, m)
+	case m.Response == vxfld.ResponseAll:
+		return VerdictRequest, s.answerTable(ctx, w, m)
+	case m.Node != 0 && m.Entries == 0:
+		return VerdictGreeting, s.answer(w, m, func(*stream) error { return nil })
+	}
+	return VerdictUpdate, nil
+}
+
+// take takes the members that a peer tells of into the table: as an update, or
+// as an answer, which adds to the table alone. It returns how many entries are
+// new.
+func (g *Group) take(m *vxfld.SyncScan, from netip.Addr, answer bool) int {
+	in := intake{Group: g, from: from, answer: answer, updates: make([]fdb.Update, 0, min(m.Entries, batchSize))}
+	for vni, e := range m.All() {
+		in.add(vni, e)
+	}
+	in.flush()
+	g.log.WithFields(logrus.Fields{"peer": from, "count": m.Entries}).Debug("members taken from peer")
+	return in.added
+}
+
+// An intake hands members to the table in batches.
+type intake struct {
+	*Group
+	from    netip.Addr
+	answer  bool
+	updates []fdb.Update
+	added   int
+}
+
+// add takes in one member. An address that cannot be a VTEP's is left out. An
+// exclusion may come and go, so who became a member before it may be withdrawn
+// while it lasts.
+func (in *intake) add(vni vxlan.VNI, e vxfld.SyncEntry) {
+	holdtime := vxfld.HoldtimeDuration(e.Holdtime)
+	switch {
+	case !fdb.Usable(e.Addr):
+		in.counters.Unusable.Add(1)
+		in.leftOut(vni, e.Addr, "unusable")
+		return
+	case holdtime == 0 && in.answer:
+		return // dead already: nothing to add
+	case holdtime > 0:
+		if x := in.table.Excluded(e.Addr); x != fdb.NotExcluded {
+			in.counters.Excluded.Add(1)
+			in.leftOut(vni, e.Addr, x.String())
+			return
+		}
+	}
+	in.updates = append(in.updates, fdb.Update{
+		VNI: vni, Addr: e.Addr, Identifier: e.Identifier, Source: fdb.Peer, Holdtime: holdtime, Repair: in.answer,
+	})
+	if len(in.updates) == cap(in.updates) {
+		in.flush()
+	}
+}
+
+// flush hands over what was collected.
+func (in *intake) flush() {
+	if len(in.updates) == 0 {
+		return
+	}
+	res := in.table.Apply(in.now(), in.updates)
+	in.counters.count(&res)
+	in.added += res.Added
+	for why, n := range res.Refused {
+		// A repair is meant not to bring some of them back.
+		if n > 0 && !(in.answer && (fdb.Refusal(why) == fdb.RefusedTombstone || fdb.Refusal(why) == fdb.RefusedOwned)) {
+			in.repeats.Do("refused "+fdb.Refusal(why).String(), func(count int) {
+				in.log.WithFields(logrus.Fields{"peer": in.from, "reason": fdb.Refusal(why).String(), "count": count}).
+					Warn("members of a peer not taken into the table")
+			})
+		}
+	}
+	for i := range in.updates {
+		if u := &in.updates[i]; u.Identifier == 0 && u.Holdtime == fdb.Static {
+			in.via.told(u.VNI, u.Addr, in.from)
+		}
+	}
+	in.updates = in.updates[:0]
+}
+
+// leftOut reports a member that was left out.
+func (in *intake) leftOut(vni vxlan.VNI, a netip.Addr, why string) {
+	in.repeats.Do("left out "+why, func(count int) {
+		in.log.WithFields(logrus.Fields{"peer": in.from, "vni": vni, "vtep": a, "reason": why, "count": count}).
+			Warn("address cannot be a vtep")
+	})
+}
