@@ -140,6 +140,8 @@ func (d *deployed) serve(ctx context.Context, c net.Conn) {
 				_, _ = c.Write(b)
 			}
 			return
+		} else if ok && len(s.VNIs) == 0 {
+			return // a greeting
 		}
 	}
 	d.messages <- b
@@ -269,4 +271,6 @@ func vector(tb testing.TB, name string) []byte {
 }
 
 // vtep returns the address of VTEP number i.
-func vtep(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
+func vtep(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+}
