@@ -301,6 +301,43 @@ func TestUnknownUser(t *testing.T) {
 	}
 }
 
+// A container may have no more than the program in it: nobody is known there.
+func TestWithoutAccounts(t *testing.T) {
+	t.Parallel()
+	const passwd = "root:x:0:0::/:/\nother:x:64321:64322::/:/\n"
+	user := confined(otherUser, otherGroup, fmt.Sprint(otherGroup), netRaw)
+	root := confined(0, 0, must(readPrivileges("/proc/self/status"))(t)["Groups"], netRaw)
+	tests := []struct {
+		name, passwd, config string
+		want                 privileges // nil for a refusal
+	}{
+		{name: "nobody named", want: root},
+		{name: "numbers", config: becomes, want: user},
+		{name: "number without a group", config: "user = 64321"},
+		{name: "name", config: "user = other"},
+		{name: "name without groups", passwd: passwd, config: "user = other", want: user},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			l := newLab(t, 0)
+			n := l.idle()
+			cmd := exec.Command("unshare", "--mount", "sh", "-c",
+				`mount -t tmpfs none /etc && if [ "$PASSWD" ]; then echo "$PASSWD" > /etc/passwd; fi && exec "$0" "$@"`, program(t))
+			cmd.Env = append(os.Environ(), "PASSWD="+tt.passwd)
+			if tt.want != nil {
+				n.startAs(cmd, tt.config)
+				n.wantPrivileges(tt.want)
+				return
+			}
+			p := n.launch(cmd, tt.config)
+			if status := must(p.Wait(within(t)))(t); status != exitConfig || !strings.Contains(p.Output(), "not known on this machine") {
+				t.Errorf("got status %d, output %q, want %d for an unknown user", status, p.Output(), exitConfig)
+			}
+		})
+	}
+}
+
 // Root of a container may lack what it takes.
 func TestRootWithoutCapabilities(t *testing.T) {
 	t.Parallel()

@@ -5,6 +5,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os/user"
 	"slices"
@@ -48,7 +49,7 @@ func LookupIdentity(name, group string) (*Identity, error) {
 	groups := []string{gid}
 	if u.Username != "" {
 		members, err := u.GroupIds()
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("user %s: %w", name, err)
 		}
 		// As for initgroups(3), the account's own group does not count beside
@@ -87,11 +88,12 @@ func lookupGroup(name string) (gid string, err error) {
 	return "", known(err)
 }
 
-// known replaces what os/user says about a name that it does not find.
+// known replaces what os/user says about a name that it does not find. A
+// container without the file to look it up in knows nobody.
 func known(err error) error {
 	var u user.UnknownUserError
 	var g user.UnknownGroupError
-	if errors.As(err, &u) || errors.As(err, &g) {
+	if errors.As(err, &u) || errors.As(err, &g) || errors.Is(err, fs.ErrNotExist) {
 		return ErrNoUser
 	}
 	return err
