@@ -169,3 +169,257 @@ func TestUpdateIsTakenIn(t *testing.T) {
 		})
 	}
 }
+
+// A withdrawal removes what a peer or a registration told of under the same
+// identifier, and nothing else.
+func TestUpdateWithdraws(t *testing.T) {
+	n := serving(t, 10)
+	run(t, n.Group)
+	update := func(holdtime uint32, id uint64) []byte {
+		return sync3(t, vxfld.Sync{VNIs: []vxfld.VNIEntries{record(7, vxfld.SyncEntry{Addr: vtep(1), Holdtime: holdtime, Identifier: id})}})
+	}
+	n.say(t, 20, update(90, 0))
+	n.say(t, 20, update(vxfld.HoldtimeStatic, 5))
+	n.verdict(t, peer.VerdictUpdate, 2)
+	n.say(t, 20, update(vxfld.HoldtimeWithdraw, 5))
+	n.verdict(t, peer.VerdictUpdate, 3)
+	if got := n.entries(); len(got) != 1 || got[0].Identifier != 0 {
+		t.Errorf("got %+v, want the entry of identifier 0 alone", got)
+	}
+}
+
+// Addresses that cannot be VTEPs are left out, and the rest is taken in. Who
+// became a member before his address was excluded may still be withdrawn.
+func TestUpdateLeavesOutWhatIsNoVTEP(t *testing.T) {
+	n := serving(t, 10)
+	run(t, n.Group)
+	update := func(holdtime uint32, addrs ...netip.Addr) []byte {
+		rec := record(7)
+		for _, a := range addrs {
+			rec.Entries = append(rec.Entries, vxfld.SyncEntry{Addr: a, Holdtime: holdtime})
+		}
+		return sync3(t, vxfld.Sync{VNIs: []vxfld.VNIEntries{rec}})
+	}
+	n.say(t, 20, update(90, vtep(1)))
+	n.verdict(t, peer.VerdictUpdate, 1)
+	n.table.Exclude(map[netip.Addr]fdb.Exclusion{vtep(1): fdb.ExcludedOwn, vtep(2): fdb.ExcludedDenied})
+	n.say(t, 20, update(90, netip.MustParseAddr("224.0.0.1"), vtep(2), host(1), vtep(3), netip.IPv4Unspecified()))
+	n.verdict(t, peer.VerdictUpdate, 2)
+	if got := n.table.Members(n.now(), 7, nil); !slices.Equal(got, []netip.Addr{vtep(3)}) {
+		t.Errorf("got members %v, want %v", got, vtep(3))
+	}
+	if c := n.Counters(); c.Unusable.Load() != 3 || c.Excluded.Load() != 1 {
+		t.Errorf("got %d unusable and %d excluded, want 3 and 1", c.Unusable.Load(), c.Excluded.Load())
+	}
+	n.say(t, 20, update(0, vtep(1), vtep(2)))
+	n.verdict(t, peer.VerdictUpdate, 3)
+	if got := n.entries(); len(got) != 1 || got[0].Addr != vtep(3) {
+		t.Errorf("got %+v, want the entry of %v alone", got, vtep(3))
+	}
+}
+
+// What is refused changes nothing, is counted under its reason and gets no
+// answer, also where it is wrong at its very end.
+func TestRefused(t *testing.T) {
+	good := record(7, vxfld.SyncEntry{Addr: vtep(1), Holdtime: 90})
+	request := func(s vxfld.Sync) []byte {
+		s.VNIs, s.Response = append(s.VNIs, good), vxfld.ResponseAll
+		return sync3(t, s)
+	}
+	tests := []struct {
+		name string
+		from byte
+		msg  []byte
+		want peer.Verdict
+	}{
+		{"nothing", 20, vector(t, "bad_sync_empty_stream"), peer.VerdictEmpty},
+		{"version", 20, vector(t, "bad_sync_version4"), peer.VerdictVersion},
+		{"address", 20, vector(t, "bad_sync_ip_empty"), peer.VerdictAddress},
+		{"half a header", 20, []byte{3}, peer.VerdictShort},
+		{"REFRESH", 20, vector(t, "v3_refresh_vxrd_snd_mode"), peer.VerdictType},
+		{"protobuf at the end", 20, append(request(vxfld.Sync{}), 0x80), peer.VerdictProtobuf},
+		{"address at the end", 20, append(request(vxfld.Sync{}), 0x12, 0x06, 0x08, 0x07, 0x12, 0x02, 0x0a, 0x00), peer.VerdictAddress},
+		{"vni at the end", 20, append(request(vxfld.Sync{}), 0x12, 0x05, 0x08, 0x80, 0x80, 0x80, 0x08), peer.VerdictVNI},
+		{"no vni at the end", 20, append(request(vxfld.Sync{}), 0x12, 0x00), peer.VerdictMissing},
+		{"digest", 20, request(vxfld.Sync{Node: vxfld.SyncNode, Digest: make([]byte, peer.DigestLen-1)}), peer.VerdictDigest},
+		{"empty digest", 20, request(vxfld.Sync{Digest: []byte{}}), peer.VerdictDigest},
+		{"too large", 20, append(request(vxfld.Sync{}), make([]byte, 1<<20)...), peer.VerdictLarge},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := serving(t, 10)
+			n.Limit(peer.Limits{Body: 1 << 20, Large: 1 << 10})
+			seen := false
+			n.o.Seen = func(netip.Addr) { seen = true }
+			n.meet()
+			stop := run(t, n.Group)
+			if got := n.say(t, tt.from, tt.msg); len(got) > 0 {
+				t.Errorf("got answer %x, want none", got)
+			}
+			n.verdict(t, tt.want, 1)
+			stop()
+			if got := n.entries(); len(got) > 0 {
+				t.Errorf("got entries %+v, want none", got)
+			}
+			if seen {
+				t.Error("got a service node for what was refused")
+			}
+		})
+	}
+}
+
+// SYNC is taken from those who are allowed alone; who they are may change.
+func TestStrangersAreRefused(t *testing.T) {
+	n := serving(t, 10)
+	seen := make(chan netip.Addr, 10)
+	n.o.Seen = func(a netip.Addr) { seen <- a }
+	n.o.Allowed = func(a netip.Addr) bool { return a == host(20) }
+	n.meet()
+	run(t, n.Group)
+	msg := vector(t, "sync_request_and_data")
+	for range 3 {
+		if got := n.say(t, 21, msg); len(got) > 0 {
+			t.Errorf("got answer %x, want none", got)
+		}
+	}
+	n.verdict(t, peer.VerdictStranger, 3)
+	if got := n.say(t, 20, msg); len(got) == 0 {
+		t.Error("got no answer for who is allowed")
+	}
+	if got := <-seen; got != host(20) || len(seen) > 0 {
+		t.Errorf("got %v and %d more seen, want %v once", got, len(seen), host(20))
+	}
+	n.o.Allowed = nil
+	n.meet()
+	if got := n.say(t, 20, msg); len(got) > 0 {
+		t.Errorf("got answer %x where nobody is allowed, want none", got)
+	}
+	n.verdict(t, peer.VerdictStranger, 4)
+}
+
+// A silent sender, and one that sends a byte now and then, are given up; what
+// they sent is not used.
+func TestSlowSendersAreGivenUp(t *testing.T) {
+	tests := []struct {
+		name   string
+		limits peer.Limits
+		send   func(c net.Conn)
+	}{
+		{"silent", peer.Limits{Idle: 50 * time.Millisecond}, func(c net.Conn) {
+			_, _ = c.Write(vector(t, "captured_sync_learned"))
+		}},
+		{"slow", peer.Limits{Whole: 50 * time.Millisecond, Rate: 1 << 30}, func(c net.Conn) {
+			// An endless unknown field.
+			_, err := c.Write([]byte{3, 3, 0xfa, 0x07, 0x80, 0x80, 0x80, 0x01})
+			for err == nil {
+				_, err = c.Write([]byte{0})
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := serving(t, 10)
+			n.Limit(tt.limits)
+			run(t, n.Group)
+			tt.send(n.dial(t, 20))
+			n.verdict(t, peer.VerdictSlow, 1)
+			if got := n.entries(); len(got) > 0 {
+				t.Errorf("got entries %+v, want none", got)
+			}
+		})
+	}
+}
+
+// A deployed node makes a connection for each member that it learns: none of
+// many that come at once is lost.
+func TestManyConnectionsAtOnce(t *testing.T) {
+	const connections = 200
+	n := serving(t, 10)
+	run(t, n.Group)
+	conns := make([]*net.TCPConn, connections)
+	for i := range conns {
+		conns[i] = n.dial(t, 20)
+	}
+	for i, c := range conns {
+		msg := sync3(t, vxfld.Sync{VNIs: []vxfld.VNIEntries{record(7, vxfld.SyncEntry{Addr: vtep(i), Holdtime: 90})}})
+		if _, err := c.Write(msg); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.CloseWrite()
+	}
+	n.verdict(t, peer.VerdictUpdate, connections)
+	if got := len(n.entries()); got != connections {
+		t.Errorf("got %d members, want %d", got, connections)
+	}
+}
+
+// A peer that opens connections and says nothing takes no place from others,
+// and has a limit of its own.
+func TestSilentPeerDelaysNobody(t *testing.T) {
+	n := serving(t, 10)
+	n.Limit(peer.Limits{Idle: time.Hour, Whole: time.Hour})
+	stop := run(t, n.Group)
+	for range 256 {
+		n.dial(t, 20)
+	}
+	n.dial(t, 20)
+	n.verdict(t, peer.VerdictBusy, 1)
+	n.say(t, 21, vector(t, "captured_sync_learned"))
+	n.verdict(t, peer.VerdictUpdate, 1)
+	stop() // does not wait for the silent ones
+}
+
+// A second node on the same address and port is told so.
+func TestListenFindsTheAddressInUse(t *testing.T) {
+	n := serving(t, 10)
+	for _, source := range []netip.Addr{host(10), netip.IPv4Unspecified()} {
+		o := n.o
+		o.Source, o.Port = source, n.Local().Port()
+		g := peer.New(o)
+		if err := g.Listen(context.Background()); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("got %v for %s, want EADDRINUSE", err, source)
+		}
+		if err := g.Close(); err != nil {
+			t.Errorf("got %v from Close without a listener", err)
+		}
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := n.o
+	o.Port = n.Local().Port()
+	g := peer.New(o)
+	if err := g.Listen(context.Background()); err != nil {
+		t.Errorf("got %v once the address is free", err)
+	}
+	_ = g.Close()
+}
+
+// An address that the machine does not have yet can be listened on.
+func TestListenOnAnAddressToCome(t *testing.T) {
+	for _, source := range []string{"192.0.2.1", "2001:db8::1", "::"} {
+		o := options(table(time.Minute), clock())
+		o.Source = netip.MustParseAddr(source)
+		g := peer.New(o)
+		if err := g.Listen(context.Background()); err != nil {
+			if errors.Is(err, syscall.EAFNOSUPPORT) {
+				continue // a machine without IPv6
+			}
+			t.Errorf("listen on %s: got %v", source, err)
+		}
+		_ = g.Close()
+	}
+}
+
+// A listener that was closed by somebody else ends the Group with an error.
+func TestServeEndsWithTheListener(t *testing.T) {
+	n := serving(t, 10)
+	done := make(chan error, 1)
+	go func() { done <- n.Run(context.Background()) }()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, want net.ErrClosed", err)
+	}
+}
