@@ -29,6 +29,8 @@ type node struct {
 	// logFlags are what the command line says of the log; nil stands for what
 	// tests read: debug, to stdout.
 	logFlags []string
+	// log returns what has been logged where that does not go to the output.
+	log func() string
 	// mishaps are the messages of errors that a test has the program log.
 	mishaps []string
 }
@@ -63,13 +65,13 @@ func (n *node) startAs(cmd *exec.Cmd, config ...string) {
 	proc := n.proc
 	n.lab.t.Cleanup(func() {
 		if n.lab.t.Failed() {
-			n.lab.t.Logf("output of %s:\n%s", n.Name, tail(proc.Output()))
+			n.lab.t.Logf("output of %s:\n%s%s", n.Name, tail(proc.Output()), tail(n.elsewhere()))
 		}
 	})
 	n.lab.t.Cleanup(func() {
-		for line := range strings.Lines(proc.Output()) {
-			if f := fields(line); f["level"] == "error" && !slices.Contains(n.mishaps, f["msg"]) {
-				n.lab.t.Errorf("got an error logged: %s", line)
+		for _, f := range lines(proc.Output() + n.elsewhere()) {
+			if f["level"] == "error" && !slices.Contains(n.mishaps, f["msg"]) {
+				n.lab.t.Errorf("got an error logged: %q", f)
 			}
 		}
 		if slices.Contains(n.ended, proc) {
@@ -121,7 +123,30 @@ func (n *node) configure(config ...string) {
 // ready waits until vxsnd says that its sockets are bound.
 func (n *node) ready() {
 	n.lab.t.Helper()
-	must(n.proc.WaitLine(within(n.lab.t), says("ready")))(n.lab.t)
+	if n.log == nil {
+		must(n.proc.WaitLine(within(n.lab.t), says("ready")))(n.lab.t)
+		return
+	}
+	ended := false
+	err := netlab.Wait(within(n.lab.t), "a node that is ready", func() bool {
+		select {
+		case <-n.proc.Done():
+			ended = true
+		default:
+		}
+		return ended || len(with(lines(n.log()), "ready")) > 0
+	})
+	if err != nil || ended {
+		n.lab.t.Fatalf("ended: %t, error: %v; log:\n%s\noutput:\n%s", ended, err, tail(n.log()), tail(n.proc.Output()))
+	}
+}
+
+// elsewhere returns what was logged and is not part of the output.
+func (n *node) elsewhere() string {
+	if n.log == nil {
+		return ""
+	}
+	return n.log()
 }
 
 // says matches log lines with the given message.
@@ -144,13 +169,16 @@ func (n *node) stop() counters {
 	if status := n.end(syscall.SIGTERM); status != 0 {
 		n.lab.t.Fatalf("got status %d, want 0; output:\n%s", status, tail(n.proc.Output()))
 	}
-	for line := range strings.Lines(n.proc.Output()) {
-		if f := fields(line); f["msg"] == "stopped" {
-			return counters{t: n.lab.t, fields: f}
-		}
+	var stopped []map[string]string
+	// Who reads a log elsewhere may be behind.
+	err := netlab.Wait(within(n.lab.t), "a line 'stopped'", func() bool {
+		stopped = with(lines(n.proc.Output()+n.elsewhere()), "stopped")
+		return len(stopped) > 0
+	})
+	if err != nil {
+		n.lab.t.Fatalf("%v; output:\n%s%s", err, tail(n.proc.Output()), tail(n.elsewhere()))
 	}
-	n.lab.t.Fatalf("got no line 'stopped'; output:\n%s", tail(n.proc.Output()))
-	return counters{}
+	return counters{t: n.lab.t, fields: stopped[0]}
 }
 
 // counters are the figures that vxsnd logs when it stops.
