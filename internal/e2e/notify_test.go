@@ -74,14 +74,14 @@ func TestNotifyStatus(t *testing.T) {
 		vs[0].flood(n, notifyVNI, frame(netlab.Broadcast, 1, 64), frame(netlab.Broadcast, 2, 64))
 		vs[0].flood(n, unknown, frame(netlab.Broadcast, 3, 64), frame(netlab.Broadcast, 4, 64))
 		for _, msg := range m.rest() {
-			if got = m.parse(msg); got.packets > 0 {
+			if got = m.parse(msg); got.packets > 0 && got.copies > 0 && got.drops > 0 {
 				return true
 			}
 		}
 		return false
 	}))
-	if got.members != 6 || got.vnis != 2 || got.copies == 0 || got.drops == 0 {
-		t.Errorf("got status %+v, want one with 6 members in 2 VNIs, copies and drops", got)
+	if got.members != 6 || got.vnis != 2 {
+		t.Errorf("got status %+v, want one with 6 members in 2 VNIs", got)
 	}
 	vs[0].flush(n, vs...)
 	for range 2 { // the first has what was sent meanwhile
