@@ -20,10 +20,10 @@ func (g *Group) ask(ctx context.Context, p *peer, question vxfld.Sync) (*vxfld.S
 		return nil, ctx.Err()
 	}
 	if err == nil || errors.Is(err, errSilent) {
-		p.connected(nil)
+		g.connected(p, nil)
 		p.ours.Store(m != nil && m.Node != 0)
 	} else {
-		p.connected(err)
+		g.connected(p, err)
 	}
 	return m, err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -15,11 +16,8 @@ const (
 	// dialTimeout bounds the making of a connection to a peer.
 	dialTimeout = 3 * time.Second
 
-	// writeTimeout is how long a connection may take nothing of what is written.
-	writeTimeout = 10 * time.Second
-
 	// writePiece is the number of bytes that are written at once, which the
-	// receiver has to take within writeTimeout.
+	// receiver has to take while it may be idle.
 	writePiece = 64 << 10
 )
 
@@ -62,22 +60,15 @@ func (g *Group) deliver(ctx context.Context, to netip.AddrPort, msg []byte) erro
 		return err
 	}
 	defer c.Close()
-	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
-	for len(msg) > 0 {
-		if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-			return fmt.Errorf("write to peer: %w", err)
+	defer context.AfterFunc(ctx, func() { c.Close() })()
+	pc := g.limits.pace(c, g.limits.answer)
+	for piece := range slices.Chunk(msg, writePiece) {
+		if _, err := pc.Write(piece); err != nil {
+			return fmt.Errorf("tell peer: %w", err)
 		}
-		if err := ctx.Err(); err != nil {
-			return err // its deadline may be the one that was just replaced
-		}
-		n, err := c.Write(msg[:min(len(msg), writePiece)])
-		if err != nil {
-			return fmt.Errorf("write to peer: %w", err)
-		}
-		msg = msg[n:]
 	}
 	if err := c.CloseWrite(); err != nil {
-		return fmt.Errorf("write to peer: %w", err)
+		return fmt.Errorf("tell peer: %w", err)
 	}
 	return nil
 }

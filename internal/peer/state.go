@@ -76,14 +76,16 @@ func newPeer(a netip.AddrPort) *peer {
 	return &peer{addr: a, name: a.String(), queue: newQueue(), backlog: newBacklog()}
 }
 
-// connected records how an attempt to connect to the peer ended, or what became
-// of the connection. It tells whether the peer has become reachable by it.
-func (p *peer) connected(err error) (back bool) {
+// connected records how an attempt to connect to a peer ended, or what became
+// of the connection.
+func (g *Group) connected(p *peer, err error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	back = err == nil && !p.reachable
+	back := err == nil && p.err != nil
 	p.reachable, p.err = err == nil, err
-	return back
+	p.mu.Unlock()
+	if back {
+		g.log.WithField("peer", p.addr).Info("peer is back")
+	}
 }
 
 // heardAt records that the peer has sent something.

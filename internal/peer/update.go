@@ -224,12 +224,12 @@ func (u *update) end(ctx context.Context) error {
 		panic("peer: " + err.Error()) // the table holds no VNI that cannot be written
 	}
 	err = u.deliver(ctx, u.peer.addr, msg)
-	back := u.peer.connected(err)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	u.connected(u.peer, err)
 	if err != nil {
 		return err
-	}
-	if back {
-		u.log.WithField("peer", u.peer.addr).Info("peer reachable")
 	}
 	u.peer.updates.Add(uint64(u.n))
 	u.peer.updateConnections.Add(1)
