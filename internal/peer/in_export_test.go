@@ -5,6 +5,7 @@ package peer
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/netip"
 	"time"
@@ -59,7 +60,7 @@ func (g *Group) Repair(ctx context.Context, a netip.AddrPort) (int, error) {
 type memory struct {
 	net.Conn
 	in  *bytes.Reader
-	out bytes.Buffer
+	out io.Writer
 }
 
 func (m *memory) Read(b []byte) (int, error)       { return m.in.Read(b) }
@@ -67,13 +68,11 @@ func (m *memory) Write(b []byte) (int, error)      { return m.out.Write(b) }
 func (m *memory) SetReadDeadline(time.Time) error  { return nil }
 func (m *memory) SetWriteDeadline(time.Time) error { return nil }
 
-// Converse gives the Group one message and returns what it makes of it and
-// answers.
-func (g *Group) Converse(b []byte, from netip.Addr) (Verdict, []byte, error) {
+// Converse gives the Group one message and returns what it makes of it. The
+// answer goes to out.
+func (g *Group) Converse(b []byte, from netip.Addr, out io.Writer) (Verdict, error) {
 	s := &server{Group: g, large: make(chan struct{}, maxLarge)}
-	c := &memory{in: bytes.NewReader(b)}
-	v, err := s.converse(context.Background(), c, from)
-	return v, c.out.Bytes(), err
+	return s.converse(context.Background(), &memory{in: bytes.NewReader(b), out: out}, from)
 }
 
 // TakeLacking gives the Group the answer to a repair.
