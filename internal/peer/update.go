@@ -137,12 +137,9 @@ func (s *standing) seconds(now fdb.Time, withdrawn bool) (_ uint32, told bool) {
 		return vxfld.HoldtimeWithdraw, withdrawn
 	case !s.own && !withdrawn:
 		return 0, false
-	case s.until == fdb.Never:
-		return vxfld.HoldtimeStatic, true
 	}
 	// A member that lives for less than a second more is not withdrawn.
-	left := max(s.until.Sub(now)/time.Second, 1)
-	return uint32(min(left, time.Duration(vxfld.HoldtimeMax))), !s.foreign
+	return max(secondsLeft(s.until, now), 1), !s.foreign || s.until == fdb.Never
 }
 
 // An update is what a peer is being told.

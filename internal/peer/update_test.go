@@ -112,6 +112,25 @@ func TestUpdateOfAStaticMember(t *testing.T) {
 	}
 }
 
+// A node of ours lets go of what SYNC withdraws at once. A REFRESH besides could
+// come after somebody else's word on the member, and undo that.
+func TestUpdateWithdrawsOverTCPAloneFromOurs(t *testing.T) {
+	other := serving(t, 1)
+	run(t, other.Group)
+	n := start(t, 90*time.Second, other.Local())
+	eventually(t, "the peer is known as ours", func() bool { return state(n.Group).Ours })
+	a, b := member{10, vtep(1)}, member{10, vtep(2)}
+	n.apply(fdb.Operator, fdb.Static, a)
+	eventually(t, "the peer knows it", func() bool { _, ok := other.holds(a); return ok })
+	n.apply(fdb.Operator, 0, a)
+	eventually(t, "it is withdrawn", func() bool { _, ok := other.holds(a); return !ok })
+	n.apply(fdb.Operator, fdb.Static, b)
+	eventually(t, "the next is known", func() bool { _, ok := other.holds(b); return ok })
+	if s := state(n.Group); s.Relayed != 0 || s.Queue != 0 {
+		t.Errorf("got %d UDP messages sent and %d waiting, want none", s.Relayed, s.Queue)
+	}
+}
+
 // What is told is what is true at that moment, of all that this node knows of
 // identifier 0 by itself.
 func TestUpdateTellsWhatTheTableHolds(t *testing.T) {
@@ -193,6 +212,7 @@ func TestUpdateCoalesces(t *testing.T) {
 	d := listen(t, anyPort)
 	n := start(t, 90*time.Second, d.addr)
 	var ms []member
+	begin := time.Now()
 	for i := range members {
 		m := member{vxlan.VNI(i % 100), vtep(i)}
 		n.learn(m)
@@ -202,9 +222,9 @@ func TestUpdateCoalesces(t *testing.T) {
 		t.Errorf("got %d members told, want %d", len(got), members)
 	}
 	eventually(t, "it is counted", func() bool { return state(n.Group).Updates == members })
-	// One would do, had the machine done the learning in no time.
-	if got := state(n.Group).UpdateConnections; got > 10 {
-		t.Errorf("got %d connections, want a handful", got)
+	// One more for each time that the machine was too slow to learn all at once.
+	if got, most := state(n.Group).UpdateConnections, uint64(5+time.Since(begin)/(20*time.Millisecond)); got > most {
+		t.Errorf("got %d connections, want %d at most", got, most)
 	}
 }
 
