@@ -14,6 +14,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -216,7 +217,7 @@ func TestBackground(t *testing.T) {
 			cmd := exec.Command(n.file(name))
 			cmd.Args[0] = name // as a shell does it that found it by PATH
 			cmd.Stdin = slave
-			cmd.ExtraFiles = []*os.File{writer}
+			cmd.ExtraFiles = []*os.File{writer, writer} // descriptors 3 and 4
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 			cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+n.file("manager"), "WATCHDOG_USEC=1000", "_GO_DAEMON=1", "_DETACHED_FROM=@", "KEPT=yes")
 			b := n.background(cmd)
@@ -236,7 +237,8 @@ func TestBackground(t *testing.T) {
 			}
 			// What the script holds open the daemon does not.
 			check(t, writer.Close())
-			if got, err := reader.Read(make([]byte, 1)); got != 0 || err == nil {
+			check(t, reader.SetReadDeadline(time.Now().Add(patience)))
+			if got, err := reader.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 				t.Errorf("got %d, %v from the inherited pipe, want its end", got, err)
 			}
 			check(t, slave.Close())
