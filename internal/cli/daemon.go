@@ -85,8 +85,14 @@ func (d *daemon) detach() error {
 		return err
 	}
 	d.warn()
-	if d.running.LogDest.Kind == config.DestStdout {
+	switch d.running.LogDest.Kind {
+	case config.DestStdout:
 		fmt.Fprintf(d.stderr, "%s: warning: logdest is stdout: a log from the background goes nowhere\n", d.name)
+	case config.DestSyslog:
+		// The daemon itself says so on its standard error, which nobody sees.
+		if err := logging.FindSyslog(); err != nil {
+			fmt.Fprintf(d.stderr, "%s: warning: %v: a log from the background goes nowhere until it is there\n", d.name, err)
+		}
 	}
 	status, err := process.Detach(d.stderr)
 	if err != nil {

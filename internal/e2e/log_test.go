@@ -12,6 +12,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -181,6 +182,35 @@ func TestSyslogComesLater(t *testing.T) {
 	if after := n.proc.Output(); after != before || len(with(lines(before), msgNoSyslog)) != 1 {
 		t.Errorf("got %q on standard error, want one warning, and nothing once syslogd is there", after)
 	}
+}
+
+// From the background nobody sees standard error, so the command itself warns.
+func TestBackgroundWithoutSyslog(t *testing.T) {
+	t.Parallel()
+	n, vs := newLab(t, 0).backgroundNode()
+	d := n.devLog()
+	// The daemon's standard error, which is nothing but a file here.
+	null := filepath.Join(d.dir, "null")
+	check(t, os.WriteFile(null, nil, 0o666))
+	// Who enters a mount namespace is in its root.
+	enter := append(d.enter, "sh", "-c", `cd "$0" && exec "$@"`, n.dir)
+	status, said := n.command(in(t, enter...), "-l", "syslog")
+	if status != 0 || strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "vxsnd: warning: ") || !strings.Contains(said, "/dev/log") {
+		t.Errorf("got status %d and %q, want 0 and a warning that there is no syslog", status, said)
+	}
+	b := n.daemon("vxsnd.pid")
+	wantMember(t, n, vs[0], vs[1], backgroundVNI, true)
+	d.start()
+	n.waitFor("a line in syslog", func() bool {
+		b.signal(syscall.SIGUSR1)
+		return len(with(lines(d.text()), msgSyslogBack)) > 0
+	})
+	b.end(syscall.SIGTERM)
+
+	if status, said := n.command(in(t, enter...), "-l", "syslog"); status != 0 || said != "" {
+		t.Errorf("got status %d and %q with a syslogd, want 0 and silence", status, said)
+	}
+	n.daemon("vxsnd.pid").end(syscall.SIGTERM)
 }
 
 // With log_format json each line is an object with the same fields, wherever it

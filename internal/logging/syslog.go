@@ -42,6 +42,16 @@ type syslog struct {
 	count     uint64
 }
 
+// FindSyslog returns nil if the syslog of this machine takes connections, else
+// an error that says why it cannot be reached.
+func FindSyslog() error {
+	s := &syslog{socket: devLog}
+	if !s.connect() {
+		return fmt.Errorf("reach syslog: %w", s.why)
+	}
+	return s.close()
+}
+
 func newSyslog(o Options) *syslog {
 	return &syslog{program: o.Program, socket: o.socket, stderr: o.Stderr}
 }
