@@ -75,9 +75,7 @@ type Entry struct {
 	Source     Source
 	// Expires is the first moment at which the entry is dead, Never if static.
 	Expires Time
-	// Heard is when its source spoke of it last, to the second. Of a Data entry it
-	// follows from Expires and the holdtime, and may be off for as long as an entry
-	// lives after that was changed; where that is Static it is when it was learned.
+	// Heard is when its source spoke of it last, to the second.
 	Heard Time
 }
 

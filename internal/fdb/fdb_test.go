@@ -230,7 +230,7 @@ func TestTombstonesAreBounded(t *testing.T) {
 			t.Errorf("%d: got %d refused, want %d", i, got, want)
 		}
 	}
-	tab.Configure(fdb.Options{Limits: fdb.Limits{Tombstones: 1}})
+	tab.Configure(0, fdb.Options{Limits: fdb.Limits{Tombstones: 1}})
 	for i := range 200 {
 		tab.Apply(0, []fdb.Update{reg(vtep(i), 1, 0)})
 	}

@@ -126,7 +126,7 @@ func (f *Feed) Close() {
 func (w *writer) emit(k Kind, why Reason, s *segment, e uint32) {
 	for _, f := range w.t.feeds {
 		if f.kinds&(1<<k) != 0 {
-			f.put(Change{Kind: k, Reason: why, Entry: w.t.show(s, e, Time(s.entries[e].exp))})
+			f.put(Change{Kind: k, Reason: why, Entry: s.show(e, Time(s.entries[e].exp))})
 		}
 	}
 }

@@ -72,3 +72,36 @@ func TestHeardSurvivesCompaction(t *testing.T) {
 		}
 	}
 }
+
+// Another holdtime counts from when a learned member was heard of last.
+func TestHoldtimeOfLearnedMembersFollowsTheOptions(t *testing.T) {
+	tests := []struct {
+		name     string
+		from, to time.Duration
+		want     fdb.Time // up to a second later
+	}{
+		{"shorter", 90 * time.Second, 20 * time.Second, 25 * sec},
+		{"longer", 20 * time.Second, 90 * time.Second, 95 * sec},
+		{"to static", 20 * time.Second, fdb.Static, fdb.Never},
+		{"from static", fdb.Static, 20 * time.Second, 25 * sec},
+		{"in the past", 90 * time.Second, time.Second, -1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tab := fdb.New(fdb.Options{Learning: fdb.LearnAny, LearnHoldtime: tt.from})
+			learnAll(tab, 0)
+			lookup(tab, 5*sec, 1, v4a)
+			tab.Configure(10*sec, fdb.Options{Learning: fdb.LearnAny, LearnHoldtime: tt.to})
+			es := tab.Entries(10*sec, 1, nil)
+			if tt.want < 0 {
+				if len(es) > 0 {
+					t.Errorf("got %v, want no entry: its time has run out", es)
+				}
+				return
+			}
+			if len(es) != 1 || es[0].Expires < tt.want || es[0].Expires.Sub(tt.want) > time.Second {
+				t.Errorf("got %v, want one that expires at %v", es, tt.want)
+			}
+		})
+	}
+}

@@ -111,7 +111,7 @@ func TestExpiredIsNotRefreshed(t *testing.T) {
 func TestConfigureLearning(t *testing.T) {
 	tab := newTable()
 	learnAll(tab, 0)
-	tab.Configure(fdb.Options{Learning: fdb.LearnOff, LearnHoldtime: 90 * time.Second})
+	tab.Configure(0, fdb.Options{Learning: fdb.LearnOff, LearnHoldtime: 90 * time.Second})
 	lookup(tab, 80*sec, 1, v4a)
 	if got := tab.Members(90*sec, 1, nil); len(got) != 0 {
 		t.Errorf("got members %v, want none: learning is off", got)

@@ -84,6 +84,9 @@ func (t *Table) lookup(now, exp Time, l *Lookup, refused *[NumRefusals]uint32) {
 				return
 			case v.data != none:
 				storeMax(&s.entries[v.data].exp, int64(exp))
+				if sec := now.second(); atomic.LoadUint32(&s.heard[v.data]) < sec {
+					atomic.StoreUint32(&s.heard[v.data], sec)
+				}
 				if d := s.members[m].dest; d != none {
 					storeMax(&s.exps[d], int64(exp))
 				}

@@ -16,6 +16,7 @@ import (
 type model struct {
 	o        fdb.Options
 	entries  map[key]fdb.Time
+	heard    map[key]fdb.Time // of learned entries, rounded up to a second
 	tombs    map[key]fdb.Time // with source 0
 	excluded map[netip.Addr]fdb.Exclusion
 	expired  uint64
@@ -29,7 +30,7 @@ type key struct {
 }
 
 func newModel(o fdb.Options) *model {
-	return &model{o: o, entries: map[key]fdb.Time{}, tombs: map[key]fdb.Time{}, excluded: map[netip.Addr]fdb.Exclusion{}}
+	return &model{o: o, entries: map[key]fdb.Time{}, heard: map[key]fdb.Time{}, tombs: map[key]fdb.Time{}, excluded: map[netip.Addr]fdb.Exclusion{}}
 }
 
 // age removes what has expired.
@@ -169,13 +170,31 @@ func (m *model) learn(now fdb.Time, ls []fdb.Learned) fdb.Result {
 		switch learn, refresh := m.learns(l.VNI, l.Addr); {
 		case refresh && exp > m.entries[k]:
 			m.entries[k] = exp
+			m.hear(now, k)
 			res.Refreshed++
 		case learn:
 			m.entries[k] = exp
+			delete(m.heard, k)
+			m.hear(now, k)
 			res.Added++
 		}
 	}
 	return res
+}
+
+// hear notes that a learned member was heard of.
+func (m *model) hear(now fdb.Time, k key) {
+	m.heard[k] = max(m.heard[k], now/fdb.Time(time.Second)*fdb.Time(time.Second)+fdb.Time(time.Second))
+}
+
+// configure takes other options.
+func (m *model) configure(o fdb.Options) {
+	for k := range m.entries {
+		if k.src == fdb.Data && o.LearnHoldtime != m.o.LearnHoldtime {
+			m.entries[k] = m.heard[k].Add(o.LearnHoldtime)
+		}
+	}
+	m.o = o
 }
 
 // members returns the destinations of vni with their expiry.

@@ -111,9 +111,11 @@ func runModel(t *testing.T, seed uint64, steps int) {
 			what = fmt.Sprintf("exclude %v", m.excluded)
 			tab.Exclude(m.excluded)
 		default:
-			m.o = randomOptions(r)
-			what = fmt.Sprintf("configure %+v", m.o)
-			tab.Configure(m.o)
+			o := randomOptions(r)
+			what = fmt.Sprintf("configure %+v", o)
+			m.configure(o)
+			m.age(now)
+			tab.Configure(now, o)
 		}
 		if swept {
 			tab.Sweep(now)
@@ -152,6 +154,7 @@ func lookupBoth(r *rand.Rand, tab *fdb.Table, m *model, now fdb.Time) (got, want
 			w.Learn, refresh = m.learns(l.VNI, l.Source)
 			if k := (key{l.VNI, l.Source, 0, fdb.Data}); refresh {
 				m.entries[k] = max(m.entries[k], now.Add(m.o.LearnHoldtime))
+				m.hear(now, k)
 			}
 			for a := range m.members(l.VNI) {
 				w.Live[a] = true

@@ -67,7 +67,7 @@ type segment struct {
 	live       int // members in use
 
 	entries   []entry
-	heard     []uint32 // parallel to entries: second of the table's clock in which each was told last
+	heard     []uint32 // parallel to entries: second of the clock in which each was told last; of Data stored atomically
 	freeEntry uint32
 	held      int // entries in use
 	data      int // Data entries among them

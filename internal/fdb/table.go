@@ -69,13 +69,26 @@ func New(o Options) *Table {
 		excluded: make(map[[16]byte]Exclusion),
 		tombs:    newTombstones(),
 	}
-	t.Configure(o)
+	t.o = o.sound()
 	return t
 }
 
 // Configure puts other options in force. What is over a lowered cap stays until
-// it expires, but for tombstones, of which the oldest go.
-func (t *Table) Configure(o Options) {
+// it expires, but for tombstones, of which the oldest go. Learned entries live for
+// another LearnHoldtime from when they were heard last, not from now.
+func (t *Table) Configure(now Time, o Options) {
+	o = o.sound()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	before := t.o.LearnHoldtime
+	t.o = o
+	if before != o.LearnHoldtime && o.LearnHoldtime > 0 {
+		t.rehold(now)
+	}
+}
+
+// sound returns o with what is zero filled in.
+func (o Options) sound() Options {
 	o.VNIs = limit(o.VNIs, int(vxlan.MaxVNI)+1)
 	o.Members = limit(o.Members, maxMembers)
 	o.Entries = limit(o.Entries, maxEntries)
@@ -89,9 +102,32 @@ func (t *Table) Configure(o Options) {
 	if o.LearnHoldtime <= 0 {
 		o.Learning = LearnOff
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.o = o
+	return o
+}
+
+// rehold gives learned entries the expiry that follows from when they were heard
+// last. Half a second is what that is off on average.
+func (t *Table) rehold(now Time) {
+	var res Result
+	w := writer{t: t, now: now, res: &res}
+	for i := len(t.refs) - 1; i >= 0; i-- {
+		if w.full() {
+			w.yield()
+			if i = min(i, len(t.refs)-1); i < 0 {
+				break
+			}
+		}
+		s := t.refs[i].seg
+		w.cost += costScan * len(s.entries)
+		for e := range s.entries {
+			if r := &s.entries[e]; r.own != freeOwn && r.source() == Data && now < Time(r.exp) {
+				heard := Time(s.heard[e])*Time(time.Second) + Time(time.Second)
+				w.cost += costUpdate
+				w.set(s, uint32(e), heard.Add(t.o.LearnHoldtime))
+			}
+		}
+	}
+	w.settle()
 }
 
 func limit(n, most int) int {
@@ -182,22 +218,17 @@ func (t *Table) Entries(now Time, vni vxlan.VNI, dst []Entry) []Entry {
 			continue
 		}
 		if exp := Time(atomic.LoadInt64(&s.entries[i].exp)); now < exp {
-			dst = append(dst, t.show(s, uint32(i), exp))
+			dst = append(dst, s.show(uint32(i), exp))
 		}
 	}
 	return dst
 }
 
 // show returns entry e, which expires at exp, as callers see it.
-func (t *Table) show(s *segment, e uint32, exp Time) Entry {
+func (s *segment) show(e uint32, exp Time) Entry {
 	r := &s.entries[e]
-	heard := Time(s.heard[e]) * Time(time.Second)
-	if r.source() == Data && exp != Never {
-		// Packets store the expiry alone.
-		heard = max(heard, exp.Add(-t.o.LearnHoldtime))
-	}
 	return Entry{
-		Heard:      heard,
+		Heard:      Time(atomic.LoadUint32(&s.heard[e])) * Time(time.Second),
 		VNI:        s.vni,
 		Addr:       addrOf(s.members[r.member()].addr),
 		Identifier: r.id,

@@ -49,10 +49,11 @@ func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 	// Members that go stay until Commit, so that a refusal costs nobody a packet:
 	// until then there is room for their successors beside them.
 	o := tableOptions(&cfg)
+	o.LearnHoldtime = holdtime(old.Holdtime) // a refusal must not have let members expire
 	o.VNIs += len(gone)
 	o.Members += len(gone)
 	o.Entries += len(gone)
-	n.table.Configure(o)
+	n.table.Configure(clock(), o)
 	if err := c.add(add); err != nil {
 		c.Discard()
 		return nil, err
@@ -79,7 +80,7 @@ func (c *Change) Commit() {
 	n.mu.Unlock()
 
 	n.table.Apply(clock(), c.gone)
-	n.table.Configure(tableOptions(&c.cfg))
+	n.table.Configure(clock(), tableOptions(&c.cfg))
 	n.guard.configure(&c.cfg)
 	for _, u := range c.added {
 		n.warnOfOwn(u.Addr)
@@ -108,7 +109,7 @@ func (c *Change) Discard() {
 	}
 	c.n.table.Apply(clock(), c.added)
 	old := c.n.config()
-	c.n.table.Configure(tableOptions(&old))
+	c.n.table.Configure(clock(), tableOptions(&old))
 }
 
 // A pair is one static member.
