@@ -20,9 +20,9 @@ func (a *Address) Check() error {
 // Withdraw is the first step of a stop, after Run has returned: the address
 // goes, so that routing daemons withdraw it, but a local route of our own, added
 // before, lets packets that still come be received and answered. An address
-// that is an operator's, or not there, is left at that. Over a VRF a UDP socket
-// needs IP_TRANSPARENT to send from the address by then: without, the kernel
-// looks for it in the default table alone (__ip_dev_find).
+// that is an operator's, or not there, is left at that. To send from an IPv4
+// address that is gone, a UDP socket in a VRF needs IP_TRANSPARENT: without, the
+// kernel looks for it in the local table of no VRF (__ip_dev_find).
 func (a *Address) Withdraw() error {
 	return a.at(func(s *site, d device) error {
 		owner, err := s.owner(d)

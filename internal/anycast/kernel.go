@@ -23,6 +23,9 @@ const (
 	// which has metric 0: over IPv4 two of one metric exclude each other.
 	routeMetric = 1024
 
+	// loopback is the index of lo in every network namespace (LOOPBACK_IFINDEX).
+	loopback = 1
+
 	// prefixMetric is that of the IPv6 routes which the kernel makes with an
 	// address (IP6_RT_PRIO_ADDRCONF).
 	prefixMetric = 256
@@ -173,10 +176,13 @@ func (s *site) remove(d device) error {
 	})
 }
 
-// route is the one that keeps the address local without the address itself.
+// route is the one that keeps the address local without the address itself. It
+// goes by lo in a VRF too: the kernel disables IPv4 on a device whose last
+// address was removed, with all routes by way of it (fib_inetaddr_event), and lo
+// has another one.
 func (s *site) route(d device) *netlink.Route {
 	return &netlink.Route{
-		LinkIndex: d.index, Dst: s.prefix(), Table: d.local, Type: unix.RTN_LOCAL,
+		LinkIndex: loopback, Dst: s.prefix(), Table: d.local, Type: unix.RTN_LOCAL,
 		Scope: netlink.SCOPE_HOST, Protocol: routeProtocol, Priority: routeMetric,
 	}
 }
