@@ -46,11 +46,19 @@ func set[T comparable](to *T, v T) {
 // Local returns the address that the listener has.
 func (g *Group) Local() netip.AddrPort { return g.listener.Addr().(*net.TCPAddr).AddrPort() }
 
-// Repair compares the table with a peer's now.
+// Repair compares the table with a peer's now, and returns how many entries were
+// lacking.
 func (g *Group) Repair(ctx context.Context, a netip.AddrPort) (int, error) {
+	return g.compare(ctx, g.at(a))
+}
+
+// RepairFrom does so as the task does it.
+func (g *Group) RepairFrom(ctx context.Context, a netip.AddrPort) { g.repairFrom(ctx, g.at(a)) }
+
+func (g *Group) at(a netip.AddrPort) *peer {
 	for _, p := range *g.peers.Load() {
 		if p.addr == a {
-			return g.compare(ctx, p)
+			return p
 		}
 	}
 	panic("no such peer")

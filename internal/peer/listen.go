@@ -257,7 +257,7 @@ func (g *Group) judged(from netip.Addr, v Verdict, err error) {
 		if v.Accepted() {
 			log.Warn("answer to a peer not sent")
 		} else {
-			log.Warn("connection refused")
+			log.Warn("table exchange refused")
 		}
 	})
 }

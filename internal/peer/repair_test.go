@@ -197,18 +197,25 @@ func TestRepairAsksOursInTurn(t *testing.T) {
 	})
 }
 
-// The state tells how many entries were lacking.
+// The state tells how many entries were lacking, and a failure leaves it alone.
 func TestRepairTellsHowManyWereLacking(t *testing.T) {
 	n := serving(t, 10)
-	n.Limit(peer.Limits{Look: time.Millisecond})
-	n.o.ResyncInterval = 10 * time.Millisecond
-	p := answering(t, 20, sync3(t, vxfld.Sync{Node: vxfld.SyncNode, Complete: true}))
+	p := answering(t, 20, one(t, vxfld.Sync{Node: vxfld.SyncNode, Complete: true}))
 	n.meet(p.addr)
-	run(t, n.Group)
-	p.next(t)
-	p.say(one(t, vxfld.Sync{Node: vxfld.SyncNode, Complete: true}))
-	eventually(t, "an entry that was lacking", func() bool { return state(n.Group).Differ == 1 })
-	eventually(t, "equal tables", func() bool { return state(n.Group).Differ == 0 })
+	for _, want := range []int{1, 0} {
+		n.RepairFrom(t.Context(), p.addr)
+		if st := state(n.Group); st.Differ != want || !st.Ours {
+			t.Errorf("got %d entries lacking, ours %v, want %d of ours", st.Differ, st.Ours, want)
+		}
+	}
+	n.put(fdb.Peer, 7, vtep(1), 4711, time.Nanosecond)
+	n.pass(time.Second)
+	n.RepairFrom(t.Context(), p.addr)
+	p.say(one(t, vxfld.Sync{Node: vxfld.SyncNode})) // cut off
+	n.RepairFrom(t.Context(), p.addr)
+	if st := state(n.Group); st.Differ != 1 || st.Err == nil {
+		t.Errorf("got %d entries lacking, error %v, want 1 as before and an error", st.Differ, st.Err)
+	}
 }
 
 // An answer out of order is refused whole: it would cost a look at the same VNI

@@ -73,7 +73,10 @@ func (a *answerer) serve(ctx context.Context, c net.Conn) {
 		return
 	}
 	if m, err := vxfld.Parse(b); err == nil {
-		a.questions <- m.Body.(*vxfld.Sync)
+		select {
+		case a.questions <- m.Body.(*vxfld.Sync):
+		case <-ctx.Done():
+		}
 	}
 	answer := a.answer.Load()
 	if answer == nil {
