@@ -11,6 +11,9 @@ import (
 	"vxsnd/internal/logging"
 )
 
+// again is the time between two looks at a daemon that did not seem alive.
+const again = 500 * time.Millisecond
+
 // RunWatchdog pings the service manager at a third of the interval that it asks
 // for, while alive returns nil. Otherwise it sends no ping, so that the manager
 // ends a daemon that stays so, and logs the error: once when that begins, and a
@@ -23,10 +26,9 @@ func RunWatchdog(ctx context.Context, n *Notifier, alive func() error, log logru
 		return nil
 	}
 	log = logging.OrDiscard(log)
-	tick := time.NewTicker(interval)
-	defer tick.Stop()
 	var last error
 	for {
+		wait := interval
 		err := alive()
 		switch {
 		case err == nil:
@@ -37,11 +39,15 @@ func RunWatchdog(ctx context.Context, n *Notifier, alive func() error, log logru
 		case last == nil:
 			log.WithError(err).Error("watchdog is not told that the daemon is alive")
 		}
-		last = err
+		if last = err; err != nil {
+			// After a pause of the whole machine this look comes before the parts have
+			// shown that they live: the next must not come too late for that.
+			wait = min(wait, again)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }

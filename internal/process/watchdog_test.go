@@ -17,6 +17,7 @@ import (
 	"vxsnd/internal/process"
 )
 
+// It pings at a third of the interval, and looks at what was stuck again soon.
 func TestRunWatchdog(t *testing.T) {
 	m := newManager(t)
 	n := m.notifier(t, "3000000")
@@ -35,24 +36,25 @@ func TestRunWatchdog(t *testing.T) {
 		go func() { ended <- process.RunWatchdog(ctx, n, alive, log) }()
 		for _, tt := range []struct {
 			name  string
+			after time.Duration // the step before
 			stuck bool
 			ping  bool
 			level logrus.Level // of the line, Panic for none
 		}{
-			{"first", false, true, logrus.PanicLevel},
-			{"second", false, true, logrus.PanicLevel},
-			{"stuck", true, false, logrus.ErrorLevel},
-			{"still stuck", true, false, logrus.PanicLevel},
-			{"goes on", false, true, logrus.InfoLevel},
-			{"alive", false, true, logrus.PanicLevel},
-			{"stuck again", true, false, logrus.ErrorLevel},
+			{"first", 0, false, true, logrus.PanicLevel},
+			{"second", time.Second, false, true, logrus.PanicLevel},
+			{"stuck", time.Second, true, false, logrus.ErrorLevel},
+			{"still stuck", time.Second / 2, true, false, logrus.PanicLevel},
+			{"goes on", time.Second / 2, false, true, logrus.InfoLevel},
+			{"alive", time.Second, false, true, logrus.PanicLevel},
+			{"stuck again", time.Second, true, false, logrus.ErrorLevel},
 		} {
 			stuck.Store(tt.stuck)
-			if tt.name != "first" {
-				<-time.After(time.Second - time.Nanosecond)
+			if tt.after > 0 {
+				<-time.After(tt.after - time.Nanosecond)
 				synctest.Wait()
 				if got := m.pending(); got != nil {
-					t.Errorf("%s: got %q before a third of the interval", tt.name, got)
+					t.Errorf("%s: got %q before its time", tt.name, got)
 				}
 				<-time.After(time.Nanosecond)
 			}
