@@ -120,6 +120,11 @@ func (f *flooding) counters() metrics.FloodCount {
 // alive returns when the slowest worker last showed that it lives, now where
 // there is none.
 func (f *flooding) alive(now fdb.Time) fdb.Time {
+	select {
+	case <-f.ended:
+		return now // in order, with nothing left to serve
+	default:
+	}
 	if e := f.current(); e != nil {
 		return min(now, e.Alive())
 	}

@@ -56,10 +56,9 @@ func New(cfg config.Config, log logrus.FieldLogger) (*Node, error) {
 	log = logging.OrDiscard(log)
 	n := &Node{cfg: cfg, log: log, table: fdb.New(tableOptions(&cfg)), flooding: newFlooding(), ready: make(chan struct{})}
 	n.guard = newGuard(&cfg, n.table, log)
-	for _, p := range pairs(cfg.VTEPMembership) {
-		if err := n.addMember(p.update(fdb.Static)); err != nil {
-			return nil, err
-		}
+	add, _ := memberChanges(nil, cfg.VTEPMembership)
+	if _, err := n.addMembers(add); err != nil {
+		return nil, err
 	}
 	return n, nil
 }
@@ -127,14 +126,28 @@ func (n *Node) registerSettings(c *config.Config) register.Settings {
 	}
 }
 
-// addMember takes in a static member of the configuration.
-func (n *Node) addMember(u fdb.Update) error {
-	for why, count := range n.table.Apply(clock(), []fdb.Update{u}).Refused {
-		if count > 0 {
-			return membershipError(u, fdb.Refusal(why))
+// memberBatch is how many static members are taken in at once.
+const memberBatch = 1024
+
+// addMembers takes in static members of the configuration, up to the batch with
+// the first for which there is no room, which the error names. It returns those
+// that may have been taken in.
+func (n *Node) addMembers(us []fdb.Update) (taken []fdb.Update, err error) {
+	for i := 0; i < len(us); i += memberBatch {
+		batch := us[i:min(i+memberBatch, len(us))]
+		taken = us[:i+len(batch)]
+		if n.table.Apply(clock(), batch).Refused == [fdb.NumRefusals]int{} {
+			continue
+		}
+		for _, u := range batch {
+			for why, count := range n.table.Apply(clock(), []fdb.Update{u}).Refused {
+				if count > 0 {
+					return taken, membershipError(u, fdb.Refusal(why))
+				}
+			}
 		}
 	}
-	return nil
+	return taken, nil
 }
 
 // membershipError says which static member has no room, and what would make it.

@@ -32,11 +32,14 @@ type Change struct {
 func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 	old := n.config()
 	cfg.Static = old.Static
-	// What a start would refuse must not come into force either.
-	if _, err := New(cfg, nil); err != nil {
-		return nil, err
-	}
 	c := &Change{n: n, cfg: cfg}
+	add, gone := memberChanges(old.VTEPMembership, cfg.VTEPMembership)
+	// What a start would refuse must not come into force either.
+	if len(add) > 0 || cfg.Limits != old.Limits {
+		if _, err := New(cfg, nil); err != nil {
+			return nil, err
+		}
+	}
 	if begins := n.flooding.current() == nil && floods(&cfg); begins {
 		e, err := n.newEngine(&cfg)
 		if err != nil {
@@ -44,7 +47,6 @@ func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 		}
 		c.engine = e
 	}
-	add, gone := memberChanges(old.VTEPMembership, cfg.VTEPMembership)
 	c.gone = gone
 	// Members that go stay until Commit, so that a refusal costs nobody a packet:
 	// until then there is room for their successors beside them.
@@ -54,22 +56,12 @@ func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 	o.Members += len(gone)
 	o.Entries += len(gone)
 	n.table.Configure(clock(), o)
-	if err := c.add(add); err != nil {
+	var err error
+	if c.added, err = n.addMembers(add); err != nil {
 		c.Discard()
 		return nil, err
 	}
 	return c, nil
-}
-
-// add takes in static members, up to the first for which there is no room.
-func (c *Change) add(us []fdb.Update) error {
-	for i := range us {
-		if err := c.n.addMember(us[i]); err != nil {
-			return err
-		}
-		c.added = us[:i+1]
-	}
-	return nil
 }
 
 // Commit makes the configuration the node's own.
