@@ -49,8 +49,8 @@ func TestSyslog(t *testing.T) {
 	reload := func(msg string, config ...string) {
 		t.Helper()
 		n.configure(append(config, stock...)...)
-		n.signal(syscall.SIGHUP)
 		before := len(with(lines(d.text()), msg))
+		n.signal(syscall.SIGHUP)
 		n.waitFor("a line "+msg, func() bool { return len(with(lines(d.text()), msg)) > before })
 	}
 	reload(msgKept, "holdtime = 0")
