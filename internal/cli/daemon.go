@@ -126,7 +126,9 @@ func (d *daemon) run() (err error) {
 	if err = d.load(); err != nil {
 		return err
 	}
-	if d.log, err = logging.Open(d.logOptions(&d.running)); err != nil {
+	o := d.logOptions(&d.running)
+	o.Hold = true // until privileges are given up
+	if d.log, err = logging.Open(o); err != nil {
 		return logError(err)
 	}
 	err = d.serve()

@@ -3,9 +3,7 @@
 package logging
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -44,13 +42,14 @@ type file struct {
 	size    int64
 	torn    bool // the last line has no end
 
+	held      bool          // not to be rotated yet
 	notBefore time.Time     // for the next attempt to rotate
 	packing   chan error    // has the result of compressing, nil while nobody does
 	quit      chan struct{} // closed to end compressing
 }
 
 func openFile(o Options) (*file, error) {
-	f := &file{path: o.Path, quit: make(chan struct{})}
+	f := &file{path: o.Path, held: o.Hold, quit: make(chan struct{})}
 	f.limit(o)
 	if err := f.reopen(); err != nil {
 		return nil, err
@@ -62,14 +61,7 @@ func openFile(o Options) (*file, error) {
 func (f *file) limit(o Options) { f.limits.Store(&limits{o.MaxSize, o.Backups}) }
 
 func (f *file) reopen() error {
-	// O_NONBLOCK is for a FIFO that nobody reads: that is an error, not a
-	// reason to wait for ever.
-	const flags = os.O_APPEND | os.O_WRONLY | syscall.O_NONBLOCK
-	n, err := os.OpenFile(f.path, flags, 0)
-	made := errors.Is(err, fs.ErrNotExist)
-	if made {
-		n, err = os.OpenFile(f.path, flags|os.O_CREATE, fileMode)
-	}
+	n, made, err := open(f.path)
 	if err != nil {
 		return fmt.Errorf("open log file: %w", err)
 	}

@@ -39,6 +39,10 @@ type Options struct {
 	MaxSize int64  // bytes at which a regular file is rotated; 0: never
 	Backups int    // rotated files that are kept, 10000 at most; with 0 the file is emptied
 
+	// Hold keeps a file from being rotated until Rotatable is called: what renames
+	// and removes files is not for a process that is to give up privileges.
+	Hold bool
+
 	// Stdout is for Kind Stdout, Stderr for lines that syslog is not there to
 	// take; os.Stdout and os.Stderr where nil. Prepare takes those of Open.
 	Stdout, Stderr io.Writer
@@ -188,7 +192,7 @@ func (l *Log) Chown(uid, gid int) error {
 
 // Rotatable returns an error that says why the log file cannot be rotated by
 // the process as it is now, if it is to be and cannot. It tries to make a file
-// in the directory. It waits as Reopen does.
+// in the directory. It ends Options.Hold, and waits as Reopen does.
 func (l *Log) Rotatable() error {
 	return l.file((*file).rotatable)
 }

@@ -5,6 +5,7 @@ package logging
 import (
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -35,7 +36,7 @@ var errQuit = errors.New("log is closed")
 // for it could cost lines.
 func (f *file) due(more int64) bool {
 	max := f.limits.Load().size
-	return f.regular && max > 0 && f.size > 0 && f.size+more > max &&
+	return f.regular && !f.held && max > 0 && f.size > 0 && f.size+more > max &&
 		f.packing == nil && !time.Now().Before(f.notBefore)
 }
 
@@ -147,7 +148,7 @@ func (f *file) older() (map[int][]string, error) {
 // resume compresses what an earlier process left uncompressed.
 func (f *file) resume() {
 	l := f.limits.Load()
-	if !f.regular || l.size == 0 || l.backups == 0 {
+	if !f.regular || f.held || f.packing != nil || l.size == 0 || l.backups == 0 {
 		return
 	}
 	if _, err := os.Lstat(f.target + ".1"); err == nil {
@@ -184,6 +185,9 @@ func compress(name string, quit <-chan struct{}) (err error) {
 		return err
 	}
 	defer in.Close()
+	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
+		return errors.Join(err, fmt.Errorf("compress %s: not a regular file", name))
+	}
 	temp := name + tempSuffix
 	os.Remove(temp) // of a process that did not get to its end
 	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
@@ -225,8 +229,12 @@ func (s stoppable) Read(b []byte) (int, error) {
 	}
 }
 
-// rotatable tries what rotate needs.
+// rotatable tries what rotate needs, and lets rotation begin.
 func (f *file) rotatable() error {
+	if f.held {
+		f.held = false
+		f.resume()
+	}
 	l := f.limits.Load()
 	if !f.regular || l.size == 0 || l.backups == 0 {
 		return nil

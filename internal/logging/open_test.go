@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package logging_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/logging"
+	"vxsnd/internal/netlab"
+)
+
+// stranger is the number of a user that is nobody on the machine.
+const stranger = 64321
+
+// Root writes to no file that another user chose for it.
+func TestRootIsNotLedElsewhere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		netlab.Lacks(t, "root", os.ErrPermission)
+	}
+	tests := []struct {
+		name  string
+		owner int // of the directory
+		link  func(victim, name string) error
+		want  string // in the error, "" for none
+	}{
+		{"symbolic link of a user", stranger, os.Symlink, "symbolic link"},
+		{"hard link of a user", stranger, os.Link, "other names"},
+		{"symbolic link to nothing", stranger, func(victim, name string) error { return os.Symlink(victim+".none", name) }, "symbolic link"},
+		{"symbolic link of root", 0, os.Symlink, ""},
+		{"file of a user", stranger, func(_, name string) error { return os.WriteFile(name, nil, 0o600) }, ""},
+		{"no file", stranger, func(string, string) error { return nil }, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			victim := filepath.Join(t.TempDir(), "victim")
+			if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			name := filepath.Join(dir, "vxsnd.log")
+			if err := tt.link(victim, name); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chown(dir, tt.owner, -1); err != nil {
+				t.Fatal(err)
+			}
+			log, err := logging.Open(logging.Options{Level: logrus.InfoLevel, Kind: logging.File, Path: name, MaxSize: 1 << 20, Backups: 1})
+			if err == nil {
+				log.Info("line")
+				if err := log.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			switch {
+			case tt.want == "" && err != nil:
+				t.Errorf("got %v, want nil", err)
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("got %v, want an error that says %q", err, tt.want)
+			}
+			text, err := os.ReadFile(victim)
+			if err != nil || tt.want != "" && string(text) != "precious" {
+				t.Errorf("got %q and %v in the file, want it untouched", text, err)
+			}
+			if _, err := os.Lstat(victim + ".none"); err == nil {
+				t.Error("got a file made through a link, want none")
+			}
+		})
+	}
+}
+
+// A file grows until somebody says that it may be rotated.
+func TestHeldFileIsNotRotated(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "vxsnd.log")
+	if err := os.WriteFile(name, []byte(strings.Repeat("old\n", 100)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	log, err := logging.Open(logging.Options{Level: logrus.InfoLevel, Kind: logging.File, Path: name, MaxSize: 100, Backups: 1, Hold: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("before")
+	if err := log.Rotatable(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(name); err != nil || !strings.Contains(string(text), "old") || !strings.Contains(string(text), "before") {
+		t.Errorf("got %q and %v, want the line behind the old ones", text, err)
+	}
+	log.Info("after")
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(name); err != nil || strings.Contains(string(text), "before") || !strings.Contains(string(text), "after") {
+		t.Errorf("got %q and %v, want the last line alone", text, err)
+	}
+}
