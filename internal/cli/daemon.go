@@ -107,6 +107,7 @@ func (d *daemon) detach() error {
 // run serves until a signal stops it. Whoever waits for the daemon to be ready
 // is told what keeps it from that.
 func (d *daemon) run() (err error) {
+	sig := catchRequests()
 	if d.background {
 		if err := process.Continue(); err != nil {
 			return &exitError{exitFailed, err, ""}
@@ -131,7 +132,7 @@ func (d *daemon) run() (err error) {
 	if d.log, err = logging.Open(o); err != nil {
 		return logError(err)
 	}
-	err = d.serve()
+	err = d.serve(sig)
 	if err != nil && (d.background || d.running.LogDest.Kind != config.DestStdout) {
 		d.log.WithError(err).Error(d.name + " failed")
 	}
@@ -169,7 +170,7 @@ var (
 )
 
 // serve opens everything, gives up what privilege it can, and serves.
-func (d *daemon) serve() (err error) {
+func (d *daemon) serve(sig *signals) (err error) {
 	if d.background {
 		if err := os.Chdir("/"); err != nil {
 			return &exitError{exitFailed, err, ""}
@@ -183,7 +184,7 @@ func (d *daemon) serve() (err error) {
 	if err != nil {
 		return err
 	}
-	ctx, sig := catchSignals(context.Background())
+	ctx := sig.catchEnd(context.Background())
 	defer sig.release()
 	if err := d.lockPIDFile(); err != nil {
 		return err
@@ -352,7 +353,7 @@ func (d *daemon) attend(ctx context.Context, sig *signals) error {
 		case <-tick.C:
 			d.notify.Status(d.service.Status())
 		case <-sig.reload:
-			d.reload()
+			d.reload(ctx)
 			// Those that come in a storm count as one.
 			select {
 			case <-ctx.Done():

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -19,13 +20,18 @@ const reloadPause = 100 * time.Millisecond
 // reload takes the configuration anew, all or nothing: what is wrong with it
 // is logged, and what was in force stays. The log file is opened anew in any
 // case, since whoever moved it asks for that in the same way.
-func (d *daemon) reload() {
+func (d *daemon) reload(ctx context.Context) {
 	d.notify.Reloading()
-	defer func() { d.notify.Ready(d.service.Status()) }()
+	defer func() {
+		if ctx.Err() == nil { // else STOPPING has been said
+			d.notify.Ready(d.service.Status())
+		}
+	}()
 	if err := d.log.Reopen(); err != nil {
 		d.log.WithError(err).Warn("log file not opened anew")
 	}
 	in := d.input
+	in.Regular = true // nobody stands by to write into a FIFO
 	// A default file that was read before may be missing because somebody is
 	// about to replace it; a restart is the way back to all defaults.
 	in.Required = in.Required || slices.Contains(d.loaded.Files, in.File)

@@ -23,21 +23,27 @@ type signals struct {
 	release func()         // ends the rest, and waits until it has ended
 }
 
-// catchSignals begins to catch signals. SIGTERM and SIGINT end the context; a second one
-// of them kills, unless it is an echo of the first. SIGHUP and SIGUSR1 wait for
+// catchRequests begins to catch the signals that are no reason to end, which is
+// for the very start: by default they would end it. SIGHUP and SIGUSR1 wait for
 // who takes them, any number of one kind as one. SIGPIPE is ignored: packets are
 // flooded although nobody reads the log any more.
-func catchSignals(ctx context.Context) (context.Context, *signals) {
-	ctx, cancel := context.WithCancel(ctx)
+func catchRequests() *signals {
 	signal.Ignore(syscall.SIGPIPE)
+	s := &signals{reload: make(chan os.Signal, 1), summary: make(chan os.Signal, 1), release: func() {}}
+	signal.Notify(s.reload, syscall.SIGHUP)
+	signal.Notify(s.summary, syscall.SIGUSR1)
+	return s
+}
+
+// catchEnd begins to catch SIGTERM and SIGINT, which end the context; a second
+// one of them kills, unless it is an echo of the first.
+func (s *signals) catchEnd(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancel(ctx)
 	// The channel has room for those that come at once, and stays registered
 	// after the first: if the signals got their usual effect back then, a
 	// second one that comes meanwhile would be lost.
 	end := make(chan os.Signal, 4)
 	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
-	s := &signals{reload: make(chan os.Signal, 1), summary: make(chan os.Signal, 1)}
-	signal.Notify(s.reload, syscall.SIGHUP)
-	signal.Notify(s.summary, syscall.SIGUSR1)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		var first os.Signal
@@ -61,7 +67,7 @@ func catchSignals(ctx context.Context) (context.Context, *signals) {
 		wg.Wait()
 		cancel()
 	}
-	return ctx, s
+	return ctx
 }
 
 // die ends the process as signal s does where nobody catches it.

@@ -32,7 +32,8 @@ func waitFor(cond func() bool) bool {
 
 func TestSignals(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreAnyFunction("os/signal.loop"))
-	ctx, sig := catchSignals(context.Background())
+	sig := catchRequests()
+	ctx := sig.catchEnd(context.Background())
 	defer sig.release()
 	raise := func(s syscall.Signal) {
 		if err := syscall.Kill(os.Getpid(), s); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -35,6 +36,10 @@ type Input struct {
 	File     string  // "" reads no file
 	Required bool    // a File that does not exist is an error
 	Flags    []Flag  // in the order of the command line
+
+	// Regular takes no file that somebody else would have to write while it is
+	// read: a FIFO is an error.
+	Regular bool
 
 	// Dir is the directory where relative file names begin: File itself, and
 	// those in files and flags. "" is the working directory, which a daemon
@@ -77,7 +82,7 @@ func Load(in Input) (Result, error) {
 		if in.File == "" {
 			break
 		}
-		text, err := readFile(in.resolve(name))
+		text, err := in.readFile(in.resolve(name))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && (i > 0 || !in.Required):
 		case err != nil:
@@ -120,15 +125,24 @@ func (in *Input) resolve(name string) string {
 // static members fit.
 const maxFile = 32 << 20
 
+var errFIFO = errors.New("a FIFO cannot be read again")
+
 var errTooLarge = fmt.Errorf("larger than %d MiB", maxFile>>20)
 
 // readFile is os.ReadFile with a bound.
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
+func (in *Input) readFile(name string) ([]byte, error) {
+	flags := os.O_RDONLY
+	if in.Regular {
+		flags |= syscall.O_NONBLOCK // opening a FIFO would wait for who writes it
+	}
+	f, err := os.OpenFile(name, flags, 0)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); in.Regular && (err != nil || info.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0) {
+		return nil, errors.Join(err, errFIFO)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(b) > maxFile {
 		err = errTooLarge

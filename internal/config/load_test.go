@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,5 +94,17 @@ func TestNamedIsWhatSomebodyGave(t *testing.T) {
 		if got := r.Named(option); got != want {
 			t.Errorf("%s: got %t, want %t", option, got, want)
 		}
+	}
+}
+
+// A FIFO that nobody writes does not hold up who wants regular files.
+func TestFIFOIsNoFileToReadAgain(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.Load(config.Input{File: fifo, Regular: true})
+	if err == nil || !strings.Contains(err.Error(), "FIFO") {
+		t.Errorf("got %v, want an error that says it is a FIFO", err)
 	}
 }
