@@ -208,6 +208,19 @@ func (d *deployed) until(tb testing.TB, want ...member) map[member]uint32 {
 	}
 }
 
+// when waits until a member is told with a holdtime that is ok.
+func (d *deployed) when(tb testing.TB, m member, ok func(seconds uint32) bool) {
+	tb.Helper()
+	for {
+		if s, told := d.told(tb)[m]; told && ok(s) {
+			return
+		}
+	}
+}
+
+func static(seconds uint32) bool    { return seconds == vxfld.HoldtimeStatic }
+func withdrawn(seconds uint32) bool { return seconds == vxfld.HoldtimeWithdraw }
+
 // A datagram is one UDP message to a peer.
 type datagram struct {
 	b  []byte

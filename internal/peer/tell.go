@@ -60,7 +60,7 @@ func (g *Group) tell(ctx context.Context) {
 	}
 	defer t.feed.Close()
 	defer t.wait.Wait()
-	synced := g.synced
+	synced := g.synced // nil once all peers were told of everything
 	round := time.NewTimer(g.round())
 	defer round.Stop()
 	for {
@@ -68,7 +68,7 @@ func (g *Group) tell(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-g.changed:
-			t.match(ctx)
+			t.match(ctx, synced == nil)
 		case <-t.feed.C():
 			t.follow()
 		case <-synced:
@@ -90,8 +90,8 @@ func (g *Group) round() time.Duration {
 }
 
 // match starts what runs for new peers, and stops what runs for former ones.
-// A new peer is told of all there is.
-func (t *teller) match(ctx context.Context) {
+// A new peer is told of all there is, if the others were.
+func (t *teller) match(ctx context.Context, told bool) {
 	former := t.running
 	t.running = make(map[*peer]context.CancelFunc)
 	for _, p := range *t.peers.Load() {
@@ -104,10 +104,8 @@ func (t *teller) match(ctx context.Context) {
 		t.running[p] = stop
 		t.wait.Go(func() { t.relay(ctx, p) })
 		t.wait.Go(func() { t.updates(ctx, p) })
-		select {
-		case <-t.synced:
+		if told {
 			t.hand(p, &batch{all: true})
-		default: // told with the others, once
 		}
 	}
 	for _, stop := range former {
@@ -165,9 +163,10 @@ func (t *teller) note(b *batch, c *fdb.Change) {
 }
 
 // survey reads the table as a whole and notes what the peers are to be told:
-// all there is, or what would expire at them though it lives on here. Those are
-// the learned members that were heard since the last survey, and static ones
-// that a registration without identifier has made age at the peers.
+// all there is, or what they might lack though it lives on here. Those are the
+// learned members that were heard since the last survey, and the static ones: a
+// registration without identifier makes them age at a peer, and the withdrawal
+// of another node that held the same one may reach a peer late.
 func (t *teller) survey(all bool) {
 	since := t.last.Add(-time.Second) // Entry.Heard is exact to the second
 	t.last = t.now()
@@ -188,9 +187,10 @@ func (t *teller) survey(all bool) {
 				case e.Identifier != 0:
 				case ownStatics.has(e.Source):
 					t.statics[m] |= 1 << e.Source
+					b.change(m)
 				case e.Source == fdb.Peer && e.Expires == fdb.Never:
 					t.via.keep(m)
-				case e.Heard >= since && (e.Source == fdb.Data || former[m] != 0):
+				case e.Source == fdb.Data && e.Heard >= since:
 					b.change(m)
 				}
 			}

@@ -66,15 +66,10 @@ func TestGroupKnowsWhatOneLearned(t *testing.T) {
 	for _, n := range nodes {
 		eventually(t, "the last member is known", func() bool { _, ok := n.holds(member{99, vtep(9000)}); return ok })
 	}
-	for i, n := range nodes {
-		want := uint64(1)
-		if i == 0 {
-			want += members
-		}
-		for j := range n.States() {
-			eventually(t, "it is counted", func() bool { return n.States()[j].Updates >= want })
-			if s := n.States()[j]; s.Updates != want {
-				t.Errorf("node %d: got %d members told to %s, want %d", i, s.Updates, s.Addr, want)
+	for i, n := range nodes[1:] {
+		for _, s := range n.States() {
+			if s.Updates >= members {
+				t.Errorf("node %d: got %d members told to %s, want those of its own", i+1, s.Updates, s.Addr)
 			}
 		}
 	}
