@@ -17,6 +17,20 @@ const (
 // Bind opens the socket with nothing done to its mode afterwards.
 func Bind(path string) (net.Listener, error) { return bind(path) }
 
+// ListenWhile is Listen, with meanwhile called right after bind.
+func (s *Server) ListenWhile(meanwhile func()) error {
+	var err error
+	if s.listener, err = bind(s.path); err != nil {
+		return err
+	}
+	meanwhile()
+	if err := s.adopt(); err != nil {
+		_ = s.listener.Close()
+		return err
+	}
+	return nil
+}
+
 // SetTimes shortens how long a client may take.
 func (s *Server) SetTimes(request, idle, write time.Duration) {
 	s.requestTime, s.idleTime, s.writeTime = request, idle, write

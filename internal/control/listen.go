@@ -22,8 +22,12 @@ const socketMode = 0o660
 // probeTime bounds the look at who serves a socket.
 const probeTime = time.Second
 
-// Listen opens the socket, with mode 0660 from the first moment on. A socket
-// file that nobody listens at is replaced. It is an error if a process listens
+// openSocketFile is the ioctl SIOCUNIXFILE (linux/un.h): it opens the file that
+// a socket is bound to as open does with O_PATH. It takes CAP_NET_ADMIN.
+const openSocketFile = unix.SIOCPROTOPRIVATE
+
+// Listen opens the socket, with mode 0660, and with no more than that at any
+// moment. A socket file that nobody listens at is replaced. It is an error if a process listens
 // there, which the error names, and if the path is taken by anything but a
 // socket, which is left alone. Clients can connect from now on; they are served
 // once Run runs.
@@ -42,15 +46,60 @@ func (s *Server) Listen() error {
 		return fmt.Errorf("listen %s: %w", s.path, err)
 	}
 	s.path = path
-	// bind took the umask into account, which may deny the group.
-	if err = os.Chmod(path, socketMode); err == nil {
-		s.file, err = os.Lstat(path)
-	}
-	if err != nil {
+	if err := s.adopt(); err != nil {
 		_ = s.listener.Close()
-		return fmt.Errorf("listen %s: %w", s.path, err)
+		return fmt.Errorf("listen %s: %w", s.path, plain(err))
 	}
 	return nil
+}
+
+// adopt takes hold of the file of the socket and lets the group in, which bind
+// leaves to the umask.
+func (s *Server) adopt() error {
+	var err error
+	if s.file, err = socketFile(s.listener, s.path); err != nil {
+		return err
+	}
+	// This leads to the open file, whatever has its path by now (proc(5)). fchmod
+	// itself refuses a file that is open with O_PATH.
+	if err := os.Chmod(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd()), socketMode); err != nil {
+		_ = s.file.Close()
+		return fmt.Errorf("let the group in: %w", plain(err))
+	}
+	return nil
+}
+
+// socketFile opens the file that l is bound to, for its mode and its owner. Its
+// path is no way to those: root may listen in a directory of another user's, who
+// can put a link to any file there the moment after bind.
+func socketFile(l *net.UnixListener, path string) (*os.File, error) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if e := raw.Control(func(s uintptr) { fd, err = unix.IoctlRetInt(int(s), openSocketFile) }); e != nil {
+		return nil, e
+	}
+	if err == nil {
+		return os.NewFile(uintptr(fd), path), nil
+	}
+	// Who lacks the capability goes by the path, and makes sure that what is there
+	// is a socket that this user made.
+	fd, err = unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil &&
+		(st.Mode&unix.S_IFMT != unix.S_IFSOCK || int(st.Uid) != os.Geteuid() || st.Nlink != 1) {
+		err = errors.New("another file was put in its place")
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // bind opens the socket. The mode of a socket before bind becomes that of the
@@ -126,7 +175,7 @@ func peer(c *net.UnixConn) int {
 // Chown gives the socket file to the user and group that the daemon becomes.
 // It is called after Listen.
 func (s *Server) Chown(uid, gid int) error {
-	if err := os.Lchown(s.path, uid, gid); err != nil {
+	if err := unix.Fchownat(int(s.file.Fd()), "", uid, gid, unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("give %s to the daemon's user: %w", s.path, plain(err))
 	}
 	return nil
@@ -145,12 +194,18 @@ func (s *Server) Close() error {
 	if e := s.listener.Close(); !errors.Is(e, net.ErrClosed) {
 		err = errors.Join(err, e)
 	}
+	_ = s.file.Close()
 	return err
 }
 
 func (s *Server) remove() error {
+	// While it is open no other file gets its number.
+	own, err := s.file.Stat()
+	if err != nil {
+		return nil // closed before
+	}
 	file, err := os.Lstat(s.path)
-	if err != nil || !os.SameFile(file, s.file) {
+	if err != nil || !os.SameFile(file, own) {
 		return nil
 	}
 	err = os.Remove(s.path)

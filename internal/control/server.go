@@ -63,7 +63,7 @@ type Server struct {
 	slots    chan struct{} // one element for each client
 
 	listener *net.UnixListener
-	file     os.FileInfo // the socket file as it was made
+	file     *os.File // the socket file, opened with O_PATH
 
 	// The bounds on a client's time, constant but for tests.
 	requestTime, idleTime, writeTime time.Duration
