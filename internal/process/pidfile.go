@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -36,6 +37,10 @@ func (e *RunningError) Error() string {
 // Is makes the error match ErrRunning.
 func (e *RunningError) Is(target error) bool { return target == ErrRunning }
 
+// ErrNotPID is matched by the error about a pid file that holds something else,
+// and is somebody's only copy maybe.
+var ErrNotPID = errors.New("holds something else than a process id")
+
 // maxTries bounds how often a pid file is opened again because it was removed
 // meanwhile: each time another instance must have begun to stop.
 const maxTries = 1000
@@ -47,12 +52,13 @@ type PIDFile struct {
 	file *os.File
 }
 
-// LockPIDFile makes the file or takes over a stale one, whatever it contains,
-// locks it and writes this process's id to it. Everybody may read it (0644). The
-// name is resolved again by Remove, so it is absolute where the directory
-// changes. If another process has the lock the error is a *RunningError. What
-// is not a regular file, or has a second name, is left alone: the daemon may be
-// root, and the directory may belong to somebody else.
+// LockPIDFile makes the file or takes over a stale one, locks it and writes this
+// process's id to it. Everybody may read it (0644). The name is resolved again by
+// Remove, so it is absolute where the directory changes. If another process has
+// the lock the error is a *RunningError. A file that holds anything but a number,
+// which the error ErrNotPID is about, is left alone, for a wrong name must not
+// cost its content. So is what is not a regular file, or has a second name: the
+// daemon may be root, and the directory may belong to somebody else.
 //
 // The lock is one of flock(2): it ends with the process, however that ends,
 // stays when other descriptors of the file are closed, and flock(1) and lslocks(8)
@@ -75,14 +81,19 @@ func LockPIDFile(name string) (*PIDFile, error) {
 			_ = f.Close()
 			continue // removed between open and lock: what we have is no pid file any more
 		case errors.Is(lockErr, unix.EWOULDBLOCK):
-			err = &RunningError{name, readPID(f)}
+			pid, _ := readPID(f) // it may hold nothing yet
+			err = &RunningError{name, pid}
 		case lockErr != nil:
 			err = fmt.Errorf("lock %s: %w", name, lockErr)
 		default:
+			if _, err = readPID(f); err != nil {
+				err = fmt.Errorf("%s: %w", name, err)
+				break
+			}
 			if err = p.write(); err == nil {
 				return p, nil
 			}
-			return nil, errors.Join(err, p.Remove())
+			return nil, errors.Join(err, p.remove())
 		}
 		_ = f.Close()
 		return nil, err
@@ -152,11 +163,23 @@ func (p *PIDFile) ours() (bool, error) {
 	return err == nil && os.SameFile(open, named), err
 }
 
-// Remove removes the file on a clean stop, if the name still stands for it, and
-// lets go of the lock. Where the process may not remove it, since it gave up
-// privileges, the file stays, empty and unlocked, which is stale. The PIDFile is
-// of no use afterwards.
+// Remove removes the file on a clean stop, if the name still stands for it and it
+// holds this process's id, and lets go of the lock. Where the process may not
+// remove it, since it gave up privileges, the file stays, empty and unlocked,
+// which is stale. The PIDFile is of no use afterwards. Of nil there is nothing to
+// remove.
 func (p *PIDFile) Remove() error {
+	if p == nil {
+		return nil
+	}
+	if pid, err := readPID(p.file); err != nil || pid != os.Getpid() {
+		_ = p.file.Close()
+		return nil // somebody has put it to another use
+	}
+	return p.remove()
+}
+
+func (p *PIDFile) remove() error {
 	defer p.file.Close()
 	ours, err := p.ours()
 	if ours {
@@ -171,13 +194,22 @@ func (p *PIDFile) Remove() error {
 	return err
 }
 
-// readPID returns the pid that f contains, or 0.
-func readPID(f io.ReaderAt) int {
-	buf := make([]byte, 32)
-	n, _ := f.ReadAt(buf, 0)
-	pid, err := strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
-	if err != nil || pid < 0 {
-		return 0
+// maxPIDText is the longest content of a pid file, in bytes: a number, and the
+// white space that some put around it.
+const maxPIDText = 32
+
+// readPID returns the pid that f contains, 0 where it is empty. The error is
+// ErrNotPID where it contains anything else.
+func readPID(f io.ReaderAt) (int, error) {
+	buf := make([]byte, maxPIDText+1)
+	n, err := f.ReadAt(buf, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return 0, err
 	}
-	return pid
+	text := string(bytes.TrimSpace(buf[:n]))
+	if n > maxPIDText || strings.Trim(text, "0123456789") != "" {
+		return 0, ErrNotPID
+	}
+	pid, _ := strconv.Atoi(text) // what is too large is no process of this machine
+	return pid, nil
 }

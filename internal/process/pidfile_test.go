@@ -4,6 +4,7 @@ package process_test
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -73,7 +74,9 @@ func TestPIDFile(t *testing.T) {
 		{"new", "none"},
 		{"empty", ""},
 		{"long dead", "99999999\n"},
-		{"nonsense", strings.Repeat("nonsense\n", 1000)},
+		{"of other programs", "\t  99999999 \r\n\n"},
+		{"white space", " \n"},
+		{"number of no process", "99999999999999999999999999\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			defer syscall.Umask(syscall.Umask(0o077))
@@ -160,6 +163,16 @@ func TestPIDFileRefused(t *testing.T) {
 			"NAME: has another name (hard link)"},
 		{"fifo", func(name string) error { return syscall.Mkfifo(name, 0o600) }, "NAME: not a regular file"},
 		{"directory", func(name string) error { return os.Mkdir(name, 0o700) }, "open NAME: is a directory"},
+		{"text", func(name string) error { return os.WriteFile(name, []byte("holdtime = 90\n"), 0o600) },
+			"NAME: holds something else than a process id"},
+		{"negative number", func(name string) error { return os.WriteFile(name, []byte("-1\n"), 0o600) },
+			"NAME: holds something else than a process id"},
+		{"two numbers", func(name string) error { return os.WriteFile(name, []byte("1 2\n"), 0o600) },
+			"NAME: holds something else than a process id"},
+		{"long", func(name string) error { return os.WriteFile(name, []byte(strings.Repeat("1", 33)), 0o600) },
+			"NAME: holds something else than a process id"},
+		{"zeros", func(name string) error { return os.WriteFile(name, make([]byte, 4), 0o600) },
+			"NAME: holds something else than a process id"},
 		{"no directory", func(name string) error { return os.Remove(filepath.Dir(name)) }, "open NAME: no such file or directory"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -174,9 +187,20 @@ func TestPIDFileRefused(t *testing.T) {
 			if err := tt.make(name); err != nil {
 				t.Fatal(err)
 			}
+			read := func() []byte {
+				if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() {
+					return nil
+				}
+				text, _ := os.ReadFile(name)
+				return text
+			}
+			before := read()
 			_, err := process.LockPIDFile(name)
 			if want := strings.ReplaceAll(tt.want, "NAME", name); err == nil || err.Error() != want {
 				t.Errorf("got %v, want %s", err, want)
+			}
+			if after := read(); !bytes.Equal(after, before) {
+				t.Errorf("got content %q, want %q", after, before)
 			}
 			if got, err := os.ReadFile(other); err == nil && string(got) != "kept" {
 				t.Errorf("got %q in another file, want it unchanged", got)
@@ -204,6 +228,20 @@ func TestPIDFileReplaced(t *testing.T) {
 	}
 	if err := other.Remove(); err != nil {
 		t.Errorf("got %v for a file that is gone, want nil", err)
+	}
+}
+
+// TestPIDFilePutToAnotherUse checks that a file which holds something else by now
+// is not removed.
+func TestPIDFilePutToAnotherUse(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "pid")
+	p := mustLock(t, name)
+	mustWrite(t, name, "a log line\n")
+	if err := p.Remove(); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(name); err != nil || string(got) != "a log line\n" {
+		t.Errorf("got %q, %v, want it unchanged", got, err)
 	}
 }
 
