@@ -83,6 +83,10 @@ func pair(t *testing.T) (register.Conn, client) {
 		return udpConn{c}
 	}
 	server, far := listen(), listen()
+	// What a busy machine lets pile up is not to be lost, as far as it may.
+	if err := far.SetReadBuffer(4 << 20); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { far.Close() })
 	return server, client{
 		send: func(b []byte) {
