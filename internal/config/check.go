@@ -5,6 +5,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 )
 
@@ -62,6 +63,37 @@ func (l *loader) checkMembership(c *Config) {
 			}
 		}
 	}
+}
+
+// checkFiles returns what is wrong with the names of the files that the daemon
+// writes: each needs a file of its own, which is none that it reads either.
+func (l *loader) checkFiles(c *Config, in *Input) Problems {
+	users := make(map[string]string)
+	if in.File != "" {
+		for _, suffix := range []string{"", OverrideSuffix} {
+			if name, err := in.absolute(in.File + suffix); err == nil {
+				users[name] = "the configuration"
+			}
+		}
+	}
+	var ps Problems
+	for _, f := range []struct{ option, name string }{{"pidfile", c.PIDFile}, {"udsfile", c.UDSFile}, {"logdest", c.LogDest.Path}} {
+		if f.name == "" || f.name == os.DevNull {
+			continue
+		}
+		user, taken := users[f.name]
+		if users[f.name] = f.option; !taken {
+			continue
+		}
+		// A flag is no matter of usage here: it clashes with what stands elsewhere.
+		p := &Problem{Key: f.option}
+		if s := l.winner(f.option); s != nil && s.flag == "" {
+			p = s.at("", "")
+		}
+		p.Text, p.Hint = fmt.Sprintf("%s is the file of %s, too", f.name, user), "name another file"
+		ps = append(ps, p)
+	}
+	return ps
 }
 
 // sound tells whether none of the named options has a problem.

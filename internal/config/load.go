@@ -109,6 +109,9 @@ func Load(in Input) (Result, error) {
 	if err := in.makeAbsolute(&c); err != nil {
 		return Result{}, Problems{{Text: err.Error(), Err: err}}
 	}
+	if ps = l.checkFiles(&c, &in); len(ps) > 0 {
+		return Result{}, ps
+	}
 	r.Config, r.Warnings, r.named = c, l.warnings, l.named()
 	return r, nil
 }
@@ -119,6 +122,15 @@ func (in *Input) resolve(name string) string {
 		return name
 	}
 	return filepath.Join(in.Dir, name)
+}
+
+// absolute returns name as it is everywhere.
+func (in *Input) absolute(name string) (string, error) {
+	abs, err := filepath.Abs(in.resolve(name))
+	if err != nil {
+		return "", fmt.Errorf("make %s absolute: %w", name, err)
+	}
+	return abs, nil
 }
 
 // maxFile is the size of the largest file that is read, in bytes: a million
@@ -165,16 +177,14 @@ func unreadable(name string, err error) *Problem {
 	return p
 }
 
-func (in *Input) makeAbsolute(c *Config) error {
+func (in *Input) makeAbsolute(c *Config) (err error) {
 	for _, name := range []*string{&c.PIDFile, &c.UDSFile, &c.LogDest.Path} {
 		if *name == "" {
 			continue
 		}
-		abs, err := filepath.Abs(in.resolve(*name))
-		if err != nil {
-			return fmt.Errorf("make %s absolute: %w", *name, err)
+		if *name, err = in.absolute(*name); err != nil {
+			return err
 		}
-		*name = abs
 	}
 	if len(c.UDSFile) > maxUDSPath {
 		return fmt.Errorf("udsfile: %q is longer than %d bytes", c.UDSFile, maxUDSPath)

@@ -82,6 +82,45 @@ func TestRuntimeDirectoryHoldsTheDefaults(t *testing.T) {
 	}
 }
 
+func TestEachFileHasOneUse(t *testing.T) {
+	dir := t.TempDir()
+	tests := []struct{ name, text, want string }{
+		{"pid file and log", "pidfile = a\nlogdest = ./b/../a\n", "v.conf:2: logdest: DIR/a is the file of pidfile, too"},
+		{"pid file and socket", "udsfile = a\npidfile = a\n", "v.conf:1: udsfile: DIR/a is the file of pidfile, too"},
+		{"socket and log", "[common]\nlogdest = /var/run/vxsnd.sock\n", "v.conf:2: [common] logdest: /var/run/vxsnd.sock is the file of udsfile, too"},
+		{"all", "pidfile = a\nudsfile = a\nlogdest = a\n",
+			"v.conf:2: udsfile: DIR/a is the file of pidfile, too\nv.conf:3: logdest: DIR/a is the file of udsfile, too"},
+		{"the file itself", "pidfile = v.conf\n", "v.conf:1: pidfile: DIR/v.conf is the file of the configuration, too"},
+		{"the override file, if it were there", "logdest = v.conf.override\n", "v.conf:1: logdest: DIR/v.conf.override is the file of the configuration, too"},
+		{"nothing", "pidfile = a\nlogdest = /dev/null\n", ""},
+	}
+	file := filepath.Join(dir, "v.conf")
+	load := func(name string, flags ...config.Flag) string {
+		_, err := config.Load(config.Input{File: name, Dir: dir, Flags: flags})
+		if err == nil {
+			return ""
+		}
+		return strings.ReplaceAll(err.Error(), dir, "DIR")
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if got := load("v.conf"); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+	flag := config.Flag{Name: "-p", Option: "pidfile", Value: "none.conf"}
+	if got, want := load("none.conf", flag), "pidfile: DIR/none.conf is the file of the configuration, too"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := load("/dev/null", config.Flag{Name: "-l", Option: "logdest", Value: "/dev/null"}); got != "" {
+		t.Errorf("got %q for /dev/null, want nothing", got)
+	}
+}
+
 func TestNamedIsWhatSomebodyGave(t *testing.T) {
 	r, err := parse("no_replicate = no\n[vxrd]\npidfile = a\n", config.Flag{Name: "-u", Option: "udsfile", Value: "b"})
 	if err != nil {
