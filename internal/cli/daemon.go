@@ -37,7 +37,10 @@ type daemon struct {
 	started time.Time
 	notify  *process.Notifier
 	log     *logging.Log
-	pidfile *process.PIDFile
+	pidfile *process.PIDFile // nil where there is none
+	// noPIDFile is why there is none, where the daemon can do without.
+	noPIDFile error
+
 	service service
 	control *control.Server // nil where there is no management socket
 	checks  []preflight.Finding
@@ -127,12 +130,18 @@ func (d *daemon) run() (err error) {
 	if err = d.load(); err != nil {
 		return err
 	}
+	ctx := sig.catchEnd(context.Background())
+	defer sig.release()
+	// The log comes after the pid file: it may be that of an instance which runs.
+	if err = d.lockPIDFile(); err != nil {
+		return err
+	}
 	o := d.logOptions(&d.running)
 	o.Hold = true // until privileges are given up
 	if d.log, err = logging.Open(o); err != nil {
-		return logError(err)
+		return errors.Join(logError(err), d.pidfile.Remove())
 	}
-	err = d.serve(sig)
+	err = d.serve(ctx, sig)
 	if err != nil && (d.background || d.running.LogDest.Kind != config.DestStdout) {
 		d.log.WithError(err).Error(d.name + " failed")
 	}
@@ -170,7 +179,8 @@ var (
 )
 
 // serve opens everything, gives up what privilege it can, and serves.
-func (d *daemon) serve(sig *signals) (err error) {
+func (d *daemon) serve(ctx context.Context, sig *signals) (err error) {
+	defer d.removePIDFile()
 	if d.background {
 		if err := os.Chdir("/"); err != nil {
 			return &exitError{exitFailed, err, ""}
@@ -184,12 +194,9 @@ func (d *daemon) serve(sig *signals) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx := sig.catchEnd(context.Background())
-	defer sig.release()
-	if err := d.lockPIDFile(); err != nil {
-		return err
+	if d.noPIDFile != nil {
+		d.log.WithError(d.noPIDFile).Warn("pid file not written")
 	}
-	defer d.removePIDFile()
 	if d.service, err = newService(d.running, d.log); err != nil {
 		return startError(err, exitConfig)
 	}
@@ -241,7 +248,7 @@ func (d *daemon) lockPIDFile() error {
 	case errors.Is(err, process.ErrRunning):
 		return &exitError{exitBind, err, "stop that one first, or give this one a pidfile and addresses of its own"}
 	case !d.insists("pidfile"):
-		d.log.WithError(err).Warn("pid file not written")
+		d.noPIDFile = err
 		return nil
 	}
 	return pidError(err)
@@ -256,16 +263,16 @@ func (d *daemon) insists(option string) bool {
 }
 
 func pidError(err error) error {
-	if errors.Is(err, fs.ErrPermission) {
+	switch {
+	case errors.Is(err, process.ErrNotPID):
+		return &exitError{exitConfig, err, "name another file (pidfile), or remove this one"}
+	case errors.Is(err, fs.ErrPermission):
 		return &exitError{exitBind, err, "name a file in a directory that the user may write to (pidfile), or start as root"}
 	}
 	return &exitError{exitConfig, err, "name a file in a directory that exists and can be written to (pidfile)"}
 }
 
 func (d *daemon) removePIDFile() {
-	if d.pidfile == nil {
-		return
-	}
 	if err := d.pidfile.Remove(); err != nil {
 		d.log.WithError(err).Warn("pid file not removed")
 	}
