@@ -193,7 +193,7 @@ func (d *deployed) told(tb testing.TB) map[member]uint32 {
 func (d *deployed) until(tb testing.TB, want ...member) map[member]uint32 {
 	tb.Helper()
 	all := make(map[member]uint32)
-	for {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		missing := false
 		for _, m := range want {
 			_, ok := all[m]
@@ -206,16 +206,19 @@ func (d *deployed) until(tb testing.TB, want ...member) map[member]uint32 {
 			all[m] = s
 		}
 	}
+	tb.Fatalf("got %v, waited in vain for all of %v", all, want)
+	return nil
 }
 
 // when waits until a member is told with a holdtime that is ok.
 func (d *deployed) when(tb testing.TB, m member, ok func(seconds uint32) bool) {
 	tb.Helper()
-	for {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 		if s, told := d.told(tb)[m]; told && ok(s) {
 			return
 		}
 	}
+	tb.Fatalf("waited in vain for word on %v", m)
 }
 
 func static(seconds uint32) bool    { return seconds == vxfld.HoldtimeStatic }

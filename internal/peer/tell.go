@@ -60,6 +60,7 @@ func (g *Group) tell(ctx context.Context) {
 	}
 	defer t.feed.Close()
 	defer t.wait.Wait()
+	t.match(ctx, false)
 	synced := g.synced // nil once all peers were told of everything
 	round := time.NewTimer(g.round())
 	defer round.Stop()
