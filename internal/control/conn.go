@@ -17,13 +17,20 @@ import (
 type conn struct {
 	*Server
 	socket *net.UnixConn
+	root   bool
+	idle   time.Time // when its last request ended, zero with one under way; guarded by Server.mu
+}
+
+func newConn(s *Server, socket *net.UnixConn) *conn {
+	p := peer(socket)
+	return &conn{Server: s, socket: socket, root: p != nil && p.Uid == 0}
 }
 
 // serve answers the requests of the client, in turn, until it leaves, breaks a
 // bound or ctx is done, and closes the connection.
 func (c *conn) serve(ctx context.Context) {
 	defer c.socket.Close()
-	defer func() { <-c.slots }() // before the close, after which the client may come again
+	defer c.leave(c) // before the close, after which the client may come again
 	defer context.AfterFunc(ctx, func() {
 		_ = c.socket.SetReadDeadline(time.Now())
 		_ = c.socket.SetWriteDeadline(time.Now().Add(stopTime))
@@ -31,10 +38,10 @@ func (c *conn) serve(ctx context.Context) {
 	r := bufio.NewReader(c.socket)
 	var line []byte
 	for {
-		if !c.allow(ctx, c.idleTime) {
+		if !c.allow(ctx, c.idleTime) || !c.setIdle(c, time.Now()) {
 			return
 		}
-		if _, err := r.Peek(1); err != nil || !c.allow(ctx, c.requestTime) {
+		if _, err := r.Peek(1); err != nil || !c.setIdle(c, time.Time{}) || !c.allow(ctx, c.requestTime) {
 			return
 		}
 		var err error

@@ -39,6 +39,9 @@ const (
 	// defaultClients is how many clients are served at once.
 	defaultClients = 100
 
+	// rootClients is how many clients of root are served on top of that.
+	rootClients = 4
+
 	// requestTime is how long a request may take from its first byte to its end.
 	requestTime = 5 * time.Second
 
@@ -66,7 +69,7 @@ const (
 	CodeBadArgument = "bad_argument"
 	// CodeVersion is a message of a version that is not spoken.
 	CodeVersion = "version"
-	// CodeBusy is a connection too many.
+	// CodeBusy is a connection too many, while all others have a request under way.
 	CodeBusy = "busy"
 	// CodeFailed is a command that could not do what it is for.
 	CodeFailed = "failed"

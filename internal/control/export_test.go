@@ -12,6 +12,7 @@ const (
 	MaxRequest     = maxRequest
 	MaxAnswer      = maxAnswer
 	DefaultClients = defaultClients
+	RootClients    = rootClients
 )
 
 // Bind opens the socket with nothing done to its mode afterwards.
@@ -29,6 +30,19 @@ func (s *Server) ListenWhile(meanwhile func()) error {
 		return err
 	}
 	return nil
+}
+
+// Idle returns how many clients have no request under way.
+func (s *Server) Idle() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for c := range s.clients {
+		if !c.idle.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // SetTimes shortens how long a client may take.

@@ -137,8 +137,8 @@ func clear(path string) error {
 	switch {
 	case err == nil:
 		defer c.Close()
-		if pid := peer(c.(*net.UnixConn)); pid > 0 {
-			return fmt.Errorf("process %d serves it", pid)
+		if p := peer(c.(*net.UnixConn)); p != nil && p.Pid > 0 { // 0 is in another pid namespace
+			return fmt.Errorf("process %d serves it", p.Pid)
 		}
 		return errors.New("another process serves it")
 	case errors.Is(err, unix.ECONNREFUSED):
@@ -156,20 +156,17 @@ func clear(path string) error {
 	return plain(err)
 }
 
-// peer returns the process that listens at the other end of c, 0 if the kernel
-// does not say or it is in another pid namespace (SO_PEERCRED, unix(7)).
-func peer(c *net.UnixConn) int {
+// peer returns who is at the other end of c (SO_PEERCRED, unix(7)): as it was
+// when it listened or connected. It is nil if the kernel does not say.
+func peer(c *net.UnixConn) (p *unix.Ucred) {
 	raw, err := c.SyscallConn()
 	if err != nil {
-		return 0
+		return nil
 	}
-	pid := 0
 	_ = raw.Control(func(fd uintptr) {
-		if cred, err := unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
-			pid = int(cred.Pid)
-		}
+		p, _ = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	})
-	return pid
+	return p
 }
 
 // Chown gives the socket file to the user and group that the daemon becomes.

@@ -59,8 +59,9 @@ func TestTheSocketIsForOwnerAndGroupFromTheFirstMoment(t *testing.T) {
 func TestTheUmaskDoesNotMatter(t *testing.T) {
 	for _, mask := range []int{0, 0o027, 0o177} {
 		t.Run(fmt.Sprintf("%03o", mask), func(t *testing.T) {
+			dir := mkdir(t)
 			withUmask(t, mask)
-			h := start(t, control.Options{Path: filepath.Join(mkdir(t), "s")}, nil)
+			h := start(t, control.Options{Path: filepath.Join(dir, "s")}, nil)
 			wantMode(t, h.path)
 		})
 	}

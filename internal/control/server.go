@@ -46,8 +46,10 @@ type Options struct {
 	Commands []Command
 	// Log is where to log; nil discards.
 	Log logrus.FieldLogger
-	// MaxClients is how many clients are served at once, 100 where 0. More are
-	// told so and let go.
+	// MaxClients is how many clients are served at once, 100 where 0; root gets
+	// four more. One more than that takes the place of the client that has been
+	// without a request for longest, where that is not root's alone, and where all
+	// have a request under way it is told so and let go.
 	MaxClients int
 }
 
@@ -60,7 +62,10 @@ type Server struct {
 	names    string // of the commands, for people
 	log      logrus.FieldLogger
 	repeats  logging.Limiter
-	slots    chan struct{} // one element for each client
+	most     int // clients, but for root
+
+	mu      sync.Mutex
+	clients map[*conn]struct{} // that have a place
 
 	listener *net.UnixListener
 	file     *os.File // the socket file, opened with O_PATH
@@ -72,14 +77,13 @@ type Server struct {
 // New returns a Server, which does nothing until Listen.
 func New(o Options) *Server {
 	s := &Server{
-		path: o.Path, commands: map[string]Command{},
+		path: o.Path, commands: map[string]Command{}, most: o.MaxClients, clients: map[*conn]struct{}{},
 		log:         logging.OrDiscard(o.Log).WithField("task", "control"),
 		requestTime: requestTime, idleTime: idleTime, writeTime: writeTime,
 	}
-	if o.MaxClients <= 0 {
-		o.MaxClients = defaultClients
+	if s.most <= 0 {
+		s.most = defaultClients
 	}
-	s.slots = make(chan struct{}, o.MaxClients)
 	for _, c := range o.Commands {
 		s.commands[c.Name] = c
 	}
@@ -103,11 +107,11 @@ func (s *Server) Run(ctx context.Context) error {
 		c, err := s.listener.AcceptUnix()
 		switch {
 		case err == nil:
-			select {
-			case s.slots <- struct{}{}:
-				clients.Go(func() { (&conn{s, c}).serve(ctx) })
-			default:
-				s.refuse(ctx, c)
+			client := newConn(s, c)
+			if s.admit(client) {
+				clients.Go(func() { client.serve(ctx) })
+			} else {
+				client.refuse(ctx)
 			}
 		case ctx.Err() != nil:
 			return <-closed
@@ -124,14 +128,4 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// refuse tells a client that it is one too many.
-func (s *Server) refuse(ctx context.Context, c *net.UnixConn) {
-	s.repeats.Do("busy", func(count int) {
-		s.log.WithField("count", count).Warn("management client refused: too many are connected")
-	})
-	// A socket that was just opened has room for a line: this does not wait.
-	_ = (&conn{s, c}).end(ctx, &Error{CodeBusy, "too many clients are connected", "end one of them, or try again later"})
-	_ = c.Close()
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -158,47 +157,6 @@ func TestAClientThatLeavesEndsItsCommand(t *testing.T) {
 		}
 		if errorCode(t, err) != control.CodeBusy || time.Now().After(deadline) {
 			t.Fatalf("got %v, want a free place", err)
-		}
-	}
-}
-
-func TestAHundredClientsAreServedAndNoMore(t *testing.T) {
-	h := start(t, control.Options{}, nil)
-	clients := make([]*control.Client, control.DefaultClients)
-	for i := range clients {
-		clients[i] = h.client(t)
-		if err := clients[i].Call(context.Background(), "count", nil, nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r := h.raw(t)
-	r.wantCode(t, control.CodeBusy)
-	r.wantEnd(t)
-	if got := errorCode(t, h.client(t).Call(context.Background(), "count", nil, nil)); got != control.CodeBusy {
-		t.Errorf("got code %q, want %q", got, control.CodeBusy)
-	}
-	var all sync.WaitGroup
-	for i, c := range clients {
-		all.Go(func() {
-			got := 0
-			err := c.Call(context.Background(), "count", map[string]int{"to": 1000}, func(json.RawMessage) error {
-				got++
-				return nil
-			})
-			if err != nil || got != 1000 {
-				t.Errorf("client %d: got %d pieces and %v, want 1000", i, got, err)
-			}
-		})
-	}
-	all.Wait()
-	clients[0].Close()
-	for deadline := time.Now().Add(patience); ; {
-		err := h.client(t).Call(context.Background(), "count", nil, nil)
-		if err == nil {
-			break
-		}
-		if errorCode(t, err) != control.CodeBusy || time.Now().After(deadline) {
-			t.Fatalf("got %v, want the place of a client that left", err)
 		}
 	}
 }
