@@ -60,7 +60,7 @@ func (d *daemon) drop(id *process.Identity) error {
 		d.log.WithField("user", id.Name).Info("goes on as an unprivileged user")
 	}
 	if err := d.log.Rotatable(); err != nil {
-		d.log.WithError(err).Warn("log file cannot be rotated: keep it in a directory of that user's")
+		d.warnStart(err, "log file cannot be rotated: keep it in a directory of that user's")
 	}
 	for _, name := range d.loaded.Files {
 		if !filepath.IsAbs(name) {
@@ -68,7 +68,7 @@ func (d *daemon) drop(id *process.Identity) error {
 		}
 		f, err := os.Open(name)
 		if err != nil {
-			d.log.WithError(err).Warn("configuration file cannot be read any more: a reload will fail")
+			d.warnStart(err, "configuration file cannot be read any more: a reload will fail")
 			continue
 		}
 		f.Close()
@@ -80,12 +80,22 @@ func (d *daemon) drop(id *process.Identity) error {
 // file, since whoever can write that chooses what root kills by it.
 func (d *daemon) handOver(uid, gid int) {
 	if err := d.log.Chown(uid, gid); err != nil {
-		d.log.WithError(err).Warn("log file stays root's: it cannot be opened anew")
+		d.warnStart(err, "log file stays root's: it cannot be opened anew")
 	}
 	if d.control == nil {
 		return
 	}
 	if err := d.control.Chown(uid, gid); err != nil {
-		d.log.WithError(err).Warn("management socket stays root's")
+		d.warnStart(err, "management socket stays root's")
+	}
+}
+
+// warnStart warns of what a daemon starts with all the same: in the log, and
+// where it was put into the background also at the terminal, since few look at
+// the log of a start that went well.
+func (d *daemon) warnStart(err error, message string) {
+	d.log.WithError(err).Warn(message)
+	if d.background {
+		d.notify.Warn(message + ": " + err.Error())
 	}
 }

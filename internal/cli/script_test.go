@@ -67,11 +67,14 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Condition: func(cond string) (bool, error) {
-			if cond != "etcconf" {
-				return false, fmt.Errorf("unknown condition %q", cond)
+			switch cond {
+			case "etcconf":
+				_, err := os.Stat(config.DefaultFile)
+				return err == nil, nil
+			case "root":
+				return os.Geteuid() == 0, nil
 			}
-			_, err := os.Stat(config.DefaultFile)
-			return err == nil, nil
+			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"status": cmdStatus,

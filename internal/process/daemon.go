@@ -39,11 +39,12 @@ const (
 // Detach starts this program anew in the background, with the same arguments
 // and directory, and waits until it is ready, however long that takes. It
 // returns the exit status for the starting process, which is to end then: 0
-// where the child became ready (Notifier.Ready). Where it did not, stderr gets
-// what the child said (Notifier.Fail) and the status is the one that it gave; of
-// a child that ended without a word stderr gets one line, and the status is 1.
-// SIGTERM and SIGINT are passed on to the child. The error is of the start
-// itself. Detach is called once.
+// where the child became ready (Notifier.Ready). Until then stderr gets its
+// warnings (Notifier.Warn). Where it does not become ready, stderr gets what it
+// said (Notifier.Fail) and the status is the one that it gave; of a child that
+// ended without a word stderr gets one line, and the status is 1. SIGTERM and
+// SIGINT are passed on to the child. The error is of the start itself. Detach is
+// called once.
 func Detach(stderr io.Writer) (status int, err error) {
 	h, err := newHandshake(stderr)
 	if err != nil {

@@ -91,6 +91,12 @@ func daemon() error {
 	case "ready":
 		n.Ready("serving")
 		return hold()
+	case "warned":
+		n.Warn("one\n\xfftwo")
+		n.Warn(strings.Repeat("\u20ac", 1000))
+		n.Ready("serving")
+		n.Warn("too late")
+		return hold()
 	case "fail":
 		n.Status("about to fail")
 		n.Fail(7, "one\ntwo")
@@ -196,6 +202,9 @@ func TestDetach(t *testing.T) {
 			stderr func(name string) string
 		}{
 			{"ready", 0, says("")},
+			{"warned", 0, func(name string) string {
+				return fmt.Sprintf("%[1]s: warning: one two\n%[1]s: warning: %[2]s\n", name, strings.Repeat("\u20ac", 320))
+			}},
 			{"fail", 7, says("one\ntwo\n")},
 			{"long", 2, says(manyLines)},
 			{"status 0", 1, ended("exit status 0")},

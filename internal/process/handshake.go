@@ -141,6 +141,10 @@ func (h *handshake) take(field string) {
 			h.said = true
 			_, _ = io.WriteString(h.stderr, text)
 		}
+	case warnVar:
+		if text, err := strconv.Unquote(value); err == nil {
+			fmt.Fprintf(h.stderr, "%s: warning: %s\n", program(), text)
+		}
 	case statusVar:
 		if code, err := strconv.ParseUint(value, 10, 8); err == nil {
 			h.code = int(code)

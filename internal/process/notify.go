@@ -27,6 +27,7 @@ const (
 const (
 	failVar   = "X_FAIL"        // a piece of a text, quoted as in Go
 	statusVar = "X_EXIT_STATUS" // ends the text
+	warnVar   = "X_WARN"        // a line, quoted as in Go
 )
 
 const (
@@ -128,6 +129,15 @@ func (n *Notifier) Stopping() { n.send("STOPPING=1", time.Now().Add(patience)) }
 // Status tells how the daemon is, in one line: newlines become spaces, and what
 // is beyond 2 KiB is cut.
 func (n *Notifier) Status(text string) { n.send("STATUS="+line(text), time.Time{}) }
+
+// Warn tells of something that the daemon starts with all the same. A waiting
+// Detach prints the text as a warning, in one line of at most 960 bytes; a service
+// manager passes over it.
+func (n *Notifier) Warn(text string) {
+	text = line(text)
+	text = strings.ToValidUTF8(text[:min(len(text), maxPiece)], "")
+	n.send(warnVar+"="+strconv.Quote(text), time.Now().Add(patience))
+}
 
 // Fail tells why the daemon cannot start, and the exit status that it is about
 // to end with, 0 to 255. A waiting Detach prints the text, which may have many

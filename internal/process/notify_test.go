@@ -105,6 +105,7 @@ func TestNotifier(t *testing.T) {
 		{"status", func(n *process.Notifier) { n.Status("a\nSTOPPING=1\nb\n") }, []string{"STATUS=a STOPPING=1 b"}},
 		{"status that is not text", func(n *process.Notifier) { n.Status("a\xff\xfeb") }, []string{"STATUS=ab"}},
 		{"long status", func(n *process.Notifier) { n.Status(long) }, []string{"STATUS=" + long[:2046]}},
+		{"warn", func(n *process.Notifier) { n.Warn("one\nREADY=1\n") }, []string{`X_WARN="one READY=1"`}},
 		{"fail", func(n *process.Notifier) { n.Fail(2, "one\ntwo\n") },
 			[]string{`X_FAIL="one\ntwo\n"`, "STATUS=one two\nEXIT_STATUS=2\nX_EXIT_STATUS=2"}},
 	} {
