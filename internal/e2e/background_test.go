@@ -230,7 +230,7 @@ func TestBackground(t *testing.T) {
 			wantMember(t, n, vs[0], vs[1], backgroundVNI, true)
 
 			b.wantDetached(append([]string{name}, backgroundFlags...))
-			for file, mode := range map[string]os.FileMode{"vxsnd.pid": 0o644, "vxsnd.log": 0o640, "vxsnd.sock": os.ModeSocket | 0o660} {
+			for file, mode := range map[string]os.FileMode{"vxsnd.pid": 0o600, "vxsnd.log": 0o640, "vxsnd.sock": os.ModeSocket | 0o660} {
 				if got := must(os.Lstat(n.file(file)))(t).Mode(); got != mode {
 					t.Errorf("%s: got mode %v, want %v", file, got, mode)
 				}

@@ -97,7 +97,7 @@ func TestUnitRuns(t *testing.T) {
 	t.Run("files", func(t *testing.T) {
 		for name, mode := range map[string]os.FileMode{
 			"/run/vxsnd":            os.ModeDir | 0o750,
-			unitPIDFile:             0o644,
+			unitPIDFile:             0o600,
 			"/run/vxsnd/vxsnd.sock": os.ModeSocket | 0o660,
 			"/var/log/vxsnd":        os.ModeDir | 0o750,
 			"/var/lib/vxsnd":        os.ModeDir | 0o750,

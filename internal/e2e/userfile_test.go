@@ -102,7 +102,7 @@ func TestFilesAreTheUsers(t *testing.T) {
 	m := n.startLogging(log, append(base, "logfilesize = 3000")...)
 	wantOwner(t, log, otherUser, otherGroup, 0o640)
 	wantOwner(t, n.file("vxsnd.sock"), otherUser, otherGroup, 0o660)
-	wantOwner(t, pid, 0, 0, 0o644)
+	wantOwner(t, pid, 0, 0, 0o600)
 
 	// What was begun by root is what is rotated first.
 	older := log + ".1.gz"

@@ -52,8 +52,12 @@ type PIDFile struct {
 	file *os.File
 }
 
+// pidFileMode keeps the file to its owner: whoever may open it may lock it, and
+// so keep the daemon from starting again.
+const pidFileMode = 0o600
+
 // LockPIDFile makes the file or takes over a stale one, locks it and writes this
-// process's id to it. Everybody may read it (0644). The name is resolved again by
+// process's id to it. Its mode is 0600. The name is resolved again by
 // Remove, so it is absolute where the directory changes. If another process has
 // the lock the error is a *RunningError. A file that holds anything but a number,
 // which the error ErrNotPID is about, is left alone, for a wrong name must not
@@ -109,7 +113,7 @@ func openPIDFile(name string) (*os.File, error) {
 	const flags = os.O_RDWR | syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 	f, err := os.OpenFile(name, flags, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		f, err = os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err = os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, pidFileMode)
 	}
 	if errors.Is(err, unix.ELOOP) {
 		return nil, fmt.Errorf("%s: is a symbolic link: %w", name, unix.ELOOP)
@@ -123,6 +127,9 @@ func openPIDFile(name string) (*os.File, error) {
 		err = fmt.Errorf("stat %s: %w", name, err)
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		err = fmt.Errorf("%s: not a regular file", name)
+	case os.Geteuid() == 0 && st.Uid != 0:
+		// Whoever may write to it chooses what root kills by it.
+		err = fmt.Errorf("%s: belongs to another user (uid %d): remove it", name, st.Uid)
 	case st.Nlink > 1:
 		err = fmt.Errorf("%s: has another name (hard link)", name)
 	default:
@@ -135,9 +142,9 @@ func openPIDFile(name string) (*os.File, error) {
 // write replaces the content by our pid.
 func (p *PIDFile) write() error {
 	info, err := p.file.Stat()
-	if err == nil && info.Mode().Perm() != 0o644 {
+	if err == nil && info.Mode().Perm() != pidFileMode {
 		// The umask may have taken rights away. Another's file stays as it is.
-		if err = p.file.Chmod(0o644); errors.Is(err, fs.ErrPermission) {
+		if err = p.file.Chmod(pidFileMode); errors.Is(err, fs.ErrPermission) {
 			err = nil
 		}
 	}

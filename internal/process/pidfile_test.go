@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"testing"
 
+	"vxsnd/internal/netlab"
 	"vxsnd/internal/process"
 )
 
@@ -93,7 +94,7 @@ func TestPIDFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, want := info.Mode(), fs.FileMode(0o644); got != want {
+			if got, want := info.Mode(), fs.FileMode(0o600); got != want {
 				t.Errorf("got mode %v, want %v", got, want)
 			}
 			if err := p.Remove(); err != nil {
@@ -323,5 +324,22 @@ func TestPIDFileRace(t *testing.T) {
 	wg.Wait()
 	if ran.Load() == 0 {
 		t.Error("got no instance that ran")
+	}
+}
+
+// Root takes no pid file that a user has put there.
+func TestPIDFileOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		netlab.Lacks(t, "root", os.ErrPermission)
+	}
+	name := filepath.Join(t.TempDir(), "pid")
+	if err := os.WriteFile(name, []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(name, nobody, -1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := process.LockPIDFile(name); err == nil || !strings.Contains(err.Error(), "belongs to another user") {
+		t.Errorf("got %v, want an error that says whose it is", err)
 	}
 }
