@@ -73,10 +73,10 @@ func at(addr netip.Addr, vrf string, do func(*site, device) error) error {
 }
 
 // Cleanup removes what a process that has crashed left: an address that Run put
-// there (the kernel may have removed it by then) and the route of Withdraw. vrf
-// is that of Options. An operator's address stays. It is no error if there is
-// nothing to remove, or no such VRF any more. It needs CAP_NET_ADMIN, and must
-// not be called while a Run is under way on the machine.
+// there (the kernel may have removed it by then) and the route of Withdraw, known
+// by its RouteProtocol. vrf is that of Options. An operator's address stays. It
+// is no error if there is nothing to remove, or no such VRF any more. It needs
+// CAP_NET_ADMIN, and must not be called while a Run is under way on the machine.
 func Cleanup(addr netip.Addr, vrf string) error {
 	err := at(addr, vrf, func(s *site, d device) error {
 		owner, err := s.owner(d)

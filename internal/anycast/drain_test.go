@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/anycast"
@@ -145,18 +146,7 @@ func testDrain(r *rig) {
 	r.wantAnswer(s)
 	stop()
 
-	// No packet is lost on the way.
-	withdrawn := make(chan error, 1)
-	go func() { withdrawn <- r.node.Do(r.a.Withdraw) }()
-	for done := false; !done; {
-		select {
-		case err := <-withdrawn:
-			r.check(err)
-			done = true
-		default:
-			r.wantAnswer(s)
-		}
-	}
+	r.in(r.a.Withdraw)
 	if st := r.a.State(); r.there() || st.Installed() || !st.Draining || st.Err != nil {
 		r.Errorf("got state %+v, want no address, draining", st)
 	}
@@ -171,6 +161,41 @@ func testDrain(r *rig) {
 	r.wantNoAnswer(s)
 	r.in(r.a.Release) // does no harm
 	r.wantQuiet()
+}
+
+// Between the other order's two steps packets would be lost.
+func TestRouteComesBeforeAddressGoes(t *testing.T) {
+	each(t, func(r *rig) {
+		stop := r.run()
+		r.waitThere()
+		stop()
+		groups := []uint{unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE}
+		if r.addr.Is6() {
+			groups = []uint{unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV6_ROUTE}
+		}
+		var sub *nl.NetlinkSocket
+		r.in(func() (err error) {
+			sub, err = nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+			return err
+		})
+		defer sub.Close()
+		r.check(sub.SetReceiveTimeout(&unix.Timeval{Sec: int64(patience.Seconds())}))
+		r.in(r.a.Withdraw)
+		for routed := false; ; {
+			ms, _, err := sub.Receive()
+			r.check(err)
+			for _, m := range ms {
+				switch {
+				case m.Header.Type == unix.RTM_NEWROUTE && nl.DeserializeRtMsg(m.Data).Protocol == anycast.RouteProtocol:
+					routed = true
+				case m.Header.Type == unix.RTM_DELADDR && !routed:
+					r.Fatal("got the address removed before the route was there")
+				case m.Header.Type == unix.RTM_DELADDR:
+					return
+				}
+			}
+		}
+	})
 }
 
 func TestWithdrawWithoutAddress(t *testing.T) {

@@ -247,16 +247,25 @@ func (r *rig) wait(what string, cond func() bool) {
 	}
 }
 
+// whole repeats a listing that changed while the kernel wrote it.
+func whole[T any](r *rig, list func() ([]T, error)) []T {
+	r.Helper()
+	for {
+		all, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			r.check(err)
+			return all
+		}
+	}
+}
+
 // lookup returns the address as it is on the interface.
 func (r *rig) lookup() (netlink.Addr, bool) {
 	l, err := r.nl.LinkByName(r.iface())
 	if err != nil {
 		return netlink.Addr{}, false
 	}
-	list, err := r.nl.AddrList(l, unix.AF_UNSPEC)
-	if err != nil {
-		r.Errorf("list addresses: %v", err)
-	}
+	list := whole(r, func() ([]netlink.Addr, error) { return r.nl.AddrList(l, unix.AF_UNSPEC) })
 	for _, a := range list {
 		if ip, _ := netip.AddrFromSlice(a.IP); ip.Unmap() == r.addr {
 			return a, true
@@ -298,8 +307,9 @@ func (r *rig) routes() []netlink.Route {
 	if r.addr.Is6() {
 		family = unix.AF_INET6
 	}
-	all, err := r.nl.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
-	r.check(err)
+	all := whole(r, func() ([]netlink.Route, error) {
+		return r.nl.RouteListFiltered(family, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	return slices.DeleteFunc(all, func(route netlink.Route) bool {
 		return route.Dst == nil || !route.Dst.IP.Equal(r.addr.AsSlice())
 	})

@@ -13,12 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// routeProtocol marks the route that serves while the address is gone
-	// (rtm_protocol, rtnetlink(7)): a number that neither the kernel's
-	// rtnetlink.h nor iproute2's rt_protos has given away.
-	routeProtocol = 47
+// RouteProtocol marks the route that serves while the address is gone
+// (rtm_protocol, rtnetlink(7); "proto 47" for ip-route(8)): a number that neither
+// the kernel's rtnetlink.h nor iproute2's rt_protos has given away.
+const RouteProtocol = 47
 
+const (
 	// routeMetric lets that route stand beside the kernel's own for the address,
 	// which has metric 0: over IPv4 two of one metric exclude each other.
 	routeMetric = 1024
@@ -183,7 +183,7 @@ func (s *site) remove(d device) error {
 func (s *site) route(d device) *netlink.Route {
 	return &netlink.Route{
 		LinkIndex: loopback, Dst: s.prefix(), Table: d.local, Type: unix.RTN_LOCAL,
-		Scope: netlink.SCOPE_HOST, Protocol: routeProtocol, Priority: routeMetric,
+		Scope: netlink.SCOPE_HOST, Protocol: RouteProtocol, Priority: routeMetric,
 	}
 }
 
