@@ -51,10 +51,10 @@ type daemon struct {
 }
 
 // newDaemon returns a daemon for what the command line says.
-func newDaemon(name string, program config.Program, cl *commandLine, stdout, stderr io.Writer) (*daemon, error) {
+func newDaemon(name string, program config.Program, cl *commandLine, stdout, stderr io.Writer) *daemon {
 	dir, err := os.Getwd()
 	if err != nil {
-		return nil, err
+		dir = "" // it was removed: who names no file in it has no need of it
 	}
 	return &daemon{
 		name: name, stdout: stdout, stderr: stderr, background: cl.daemon && !cl.debug, started: time.Now(),
@@ -62,7 +62,7 @@ func newDaemon(name string, program config.Program, cl *commandLine, stdout, std
 			Program: program, File: cl.file, Required: cl.fileGiven, Flags: cl.options,
 			Dir: dir, RuntimeDir: os.Getenv("RUNTIME_DIRECTORY"),
 		},
-	}, nil
+	}
 }
 
 // load reads the configuration.

@@ -27,10 +27,7 @@ func runVxsnd(args []string, stdout, stderr io.Writer) error {
 		_, err := fmt.Fprintln(stdout, versionLine("vxsnd"))
 		return err
 	}
-	d, err := newDaemon("vxsnd", config.Vxsnd, cl, stdout, stderr)
-	if err != nil {
-		return err
-	}
+	d := newDaemon("vxsnd", config.Vxsnd, cl, stdout, stderr)
 	switch {
 	case cl.check:
 		if err := d.load(); err != nil {
