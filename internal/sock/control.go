@@ -36,6 +36,11 @@ func ListenControl(ctx context.Context, addr netip.AddrPort, vrf string) (*Contr
 			Option{Name: "IP_PKTINFO", Level: unix.IPPROTO_IP, Opt: unix.IP_PKTINFO, Value: 1, Mandatory: true},
 			Option{Name: "IP_FREEBIND", Level: unix.IPPROTO_IP, Opt: unix.IP_FREEBIND, Value: 1, Mandatory: true},
 		)
+		if vrf != "" {
+			// To answer from a service address that was withdrawn: the kernel looks for
+			// it in the default table alone otherwise (__ip_dev_find). Needs CAP_NET_RAW.
+			opts = append(opts, Option{Name: "IP_TRANSPARENT", Level: unix.IPPROTO_IP, Opt: unix.IP_TRANSPARENT, Value: 1})
+		}
 	} else {
 		network = "udp6" // net sets IPV6_V6ONLY
 		opts = append(opts,
