@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -115,6 +116,7 @@ func (d *daemon) run() (err error) {
 		if err := process.Continue(); err != nil {
 			return &exitError{exitFailed, err, ""}
 		}
+		d.input.File = d.absolute(d.input.File) // nobody remembers where it was started
 	}
 	if d.notify, err = process.NewNotifier(); err != nil {
 		return &exitError{exitFailed, err, "unset NOTIFY_SOCKET, or mend what sets it"}
@@ -142,13 +144,25 @@ func (d *daemon) run() (err error) {
 		return errors.Join(logError(err), d.pidfile.Remove())
 	}
 	err = d.serve(ctx, sig)
-	if err != nil && (d.background || d.running.LogDest.Kind != config.DestStdout) {
+	if err != nil && (d.background || !d.logsToTerminal()) {
 		d.log.WithError(err).Error(d.name + " failed")
 	}
 	if e := d.log.Close(); e != nil {
 		fmt.Fprintf(d.stderr, "%s: warning: %v\n", d.name, e)
 	}
 	return err
+}
+
+// logsToTerminal tells whether the log is where an error is reported, too, so
+// that it would be there twice.
+func (d *daemon) logsToTerminal() bool {
+	switch d.running.LogDest.Kind {
+	case config.DestStdout:
+		return true
+	case config.DestSyslog:
+		return logging.FindSyslog() != nil
+	}
+	return false
 }
 
 // logOptions says where a configuration has the log go.
@@ -301,7 +315,7 @@ func (d *daemon) listenControl() error {
 // base is what the answer to show says of the process.
 func (d *daemon) base() control.Status {
 	d.mu.Lock()
-	files := d.loaded.Files
+	files := d.files()
 	d.mu.Unlock()
 	s := control.Status{
 		Program: d.name, Version: currentVersion(), PID: os.Getpid(),
@@ -314,6 +328,22 @@ func (d *daemon) base() control.Status {
 		}
 	}
 	return s
+}
+
+// absolute returns the name of a file as it is everywhere.
+func (d *daemon) absolute(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(d.input.Dir, name)
+}
+
+// files returns the absolute names of the configuration files that were read.
+func (d *daemon) files() (names []string) {
+	for _, name := range d.loaded.Files {
+		names = append(names, d.absolute(name))
+	}
+	return names
 }
 
 // loop serves until a signal ends it or something fails.

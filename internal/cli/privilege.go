@@ -4,8 +4,9 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"os"
-	"path/filepath"
+	"strconv"
 
 	"github.com/sirupsen/logrus"
 
@@ -20,13 +21,19 @@ const defaultUser = "vxsnd"
 // identity returns whom to become, nil for nobody else: started as root, a
 // daemon goes on as the user and group of the configuration.
 func (d *daemon) identity() (*process.Identity, error) {
-	user, group := d.running.User, d.running.Group
-	if os.Geteuid() != 0 {
-		if d.loaded.Named("user") || d.loaded.Named("group") {
-			d.log.Warn("user and group stay as they are: not started as root")
-		}
-		return nil, nil
+	if os.Geteuid() == 0 {
+		return d.named()
 	}
+	if d.loaded.Named("user") || d.loaded.Named("group") {
+		d.log.Warn("user and group stay as they are: not started as root")
+	}
+	return nil, nil
+}
+
+// named looks up the user and group of the configuration. Where it names
+// nobody, and the default user does not exist, they are nil.
+func (d *daemon) named() (*process.Identity, error) {
+	user, group := d.running.User, d.running.Group
 	if user == "" {
 		user = defaultUser
 	}
@@ -35,10 +42,41 @@ func (d *daemon) identity() (*process.Identity, error) {
 	case err == nil:
 		return id, nil
 	case d.running.User == "" && group == "" && errors.Is(err, process.ErrNoUser):
-		d.log.WithField("user", user).Info("goes on as root: no such user")
 		return nil, nil
 	}
 	return nil, &exitError{exitConfig, err, "make that user and group, or name others (user, group)"}
+}
+
+// checkIdentity is for -t: what would end a start as root is but a warning for
+// somebody else, whose daemon stays who it is.
+func (d *daemon) checkIdentity() error {
+	_, err := d.named()
+	if err != nil && os.Geteuid() != 0 {
+		fmt.Fprintf(d.stderr, "%s: warning: %v\n", d.name, err)
+		return nil
+	}
+	return err
+}
+
+// logIdentity says as whom the daemon goes on.
+func (d *daemon) logIdentity(id *process.Identity) {
+	if id == nil && os.Geteuid() != 0 {
+		return // nothing has changed
+	}
+	if id == nil {
+		d.log.Info("goes on as root with reduced capabilities: user " + defaultUser + " does not exist")
+		return
+	}
+	group := d.running.Group
+	if group == "" {
+		group = strconv.Itoa(id.GID)
+	}
+	log := d.log.WithFields(logrus.Fields{"user": id.Name, "group": group})
+	if id.UID == 0 {
+		log.Info("goes on as root with reduced capabilities")
+		return
+	}
+	log.Info("goes on as an unprivileged user")
 }
 
 // drop looks at what of the machine is in the way, as long as it may, and then
@@ -56,16 +94,11 @@ func (d *daemon) drop(id *process.Identity) error {
 	if err := process.Drop(id, d.service.Capabilities()...); err != nil {
 		return &exitError{exitBind, err, "start as root with all its capabilities, or as an unprivileged user with those that are needed"}
 	}
-	if id != nil {
-		d.log.WithField("user", id.Name).Info("goes on as an unprivileged user")
-	}
+	d.logIdentity(id)
 	if err := d.log.Rotatable(); err != nil {
 		d.warnStart(err, "log file cannot be rotated: keep it in a directory of that user's")
 	}
-	for _, name := range d.loaded.Files {
-		if !filepath.IsAbs(name) {
-			name = filepath.Join(d.input.Dir, name)
-		}
+	for _, name := range d.files() {
 		f, err := os.Open(name)
 		if err != nil {
 			d.warnStart(err, "configuration file cannot be read any more: a reload will fail")

@@ -82,6 +82,11 @@ func (d *daemon) change(r config.Result) error {
 		return err
 	}
 	parts.Commit()
+	if d.background && next.LogDest.Kind == config.DestStdout {
+		d.log.Warn("log goes to standard output from now on: from the background that is nowhere")
+	} else if next.LogDest != d.running.LogDest {
+		d.log.WithField("logdest", next.LogDest).Info("log goes on elsewhere")
+	}
 	logs.Commit()
 
 	for i, w := range r.Warnings {
@@ -91,16 +96,18 @@ func (d *daemon) change(r config.Result) error {
 		}
 		d.log.WithError(w).Warn("configuration taken with a reservation")
 	}
-	changes := config.Diff(d.input.Program, &d.running, &r.Config)
-	for _, c := range changes {
+	changed, restart := 0, 0
+	for _, c := range config.Diff(d.input.Program, &d.running, &r.Config) {
 		l := d.log.WithFields(logrus.Fields{"option": c.Option, "old": c.Old, "new": c.New})
 		if c.Reload {
+			changed++
 			l.Info("option changed")
 		} else {
+			restart++
 			l.Warn("option not changed: it needs a restart")
 		}
 	}
-	d.log.WithField("count", len(changes)).Info("configuration reloaded")
+	d.log.WithFields(logrus.Fields{"changed": changed, "restart": restart}).Info("configuration reloaded")
 	d.mu.Lock()
 	d.loaded, d.running = r, next
 	d.mu.Unlock()

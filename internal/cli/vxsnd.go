@@ -39,6 +39,9 @@ func runVxsnd(args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		d.warn()
+		if err := d.checkIdentity(); err != nil {
+			return err
+		}
 		_, err := newService(d.running, logging.Discard())
 		return startError(err, exitConfig)
 	case d.background && !process.Reborn():

@@ -27,7 +27,7 @@ func TestBareContainer(t *testing.T) {
 		config []string
 		says   string // of whom it goes on as
 	}{
-		{name: "nobody named", says: "goes on as root: no such user"},
+		{name: "nobody named", says: "goes on as root with reduced capabilities: user vxsnd does not exist"},
 		{name: "numbers", config: []string{becomes}, says: "goes on as an unprivileged user"},
 	}
 	for _, tt := range tests {
