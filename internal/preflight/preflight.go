@@ -7,7 +7,7 @@
 //
 // It changes nothing, knows nothing of the daemon but the numbers that it is
 // given, and looks at the network namespace of the calling thread. What is for
-// the daemon to find out as it goes, such as addresses and routes, is not
+// the daemon to find out as it goes, such as routes and neighbours, is not
 // looked at here.
 package preflight
 
@@ -76,7 +76,7 @@ func Run(in Input) []Finding {
 		track,
 		nat,
 		p.reversePath(in.VRF),
-		p.forwarding(in.Anycast),
+		p.forwarding(in.Anycast, in.VRF),
 	}
 }
 

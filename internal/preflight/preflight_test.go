@@ -210,6 +210,18 @@ func TestForwarding(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := ns.AddBridge("eth0", 1500); err != nil {
+		t.Fatal(err)
+	}
+	for dev, addrs := range map[string][]string{
+		"eth0": {"192.0.2.1/24", "2001:db8::1/64", "192.0.2.32/32"}, "lo": {"198.51.100.1/24", "198.51.100.2/32"},
+	} {
+		for _, a := range addrs {
+			if err := ns.AddAddr(dev, netip.MustParsePrefix(a)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	const key4, key6 = "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"
 	tests := []struct{ name, on, anycast, want, value, fix string }{
 		{"neither", "", "", "ok", key4 + " = 0", ""},
@@ -217,6 +229,11 @@ func TestForwarding(t *testing.T) {
 		{"anycast alone", "", "192.0.2.10", "ok", key4 + " = 0", ""},
 		{"both", key4, "192.0.2.10", "warn", key4 + " = 1", "sysctl -w " + key4 + "=0"},
 		{"both for IPv6", key6, "2001:db8::10", "warn", key6 + " = 1", "sysctl -w " + key6 + "=0"},
+		{"an address of a link", key4, "192.0.2.1", "ok", key4 + " = 1", ""},
+		{"an IPv6 address of a link", key6, "2001:db8::1", "ok", key6 + " = 1", ""},
+		{"one that is alone on a link", key4, "192.0.2.32", "warn", key4 + " = 1", "sysctl -w " + key4 + "=0"},
+		{"one on lo", key4, "198.51.100.2", "warn", key4 + " = 1", "sysctl -w " + key4 + "=0"},
+		{"a network on lo", key4, "198.51.100.1", "warn", key4 + " = 1", "sysctl -w " + key4 + "=0"},
 		{"each for another family", key4, "2001:db8::10", "ok", key6 + " = 0", ""},
 	}
 	for _, tt := range tests {

@@ -43,9 +43,9 @@ func TestNeighbours(t *testing.T) {
 			"sysctl -w " + key4 + "=4096 net.ipv4.neigh.default.gc_thresh2=2048"},
 		{"many of both", p, 2000, 900, "warn", values,
 			"sysctl -w " + key4 + "=8192 net.ipv4.neigh.default.gc_thresh2=4096 " + key6 + "=4096 net.ipv6.neigh.default.gc_thresh2=2048"},
-		{"not shown", fakeProc(t, nil), 1, 0, "unknown", key4 + " is not known", ""},
-		{"not shown and not needed", fakeProc(t, nil), 0, 0, "ok", key4 + " is not known", ""},
-		{"no number", fakeProc(t, map[string]string{"sys/net/ipv6/neigh/default/gc_thresh3": "x"}), 0, 1, "unknown", key6 + " is not known", ""},
+		{"not shown", fakeProc(t, nil), 1, 0, "unknown", key4 + " cannot be read", ""},
+		{"not shown and not needed", fakeProc(t, nil), 0, 0, "ok", key4 + " is not shown here", ""},
+		{"no number", fakeProc(t, map[string]string{"sys/net/ipv6/neigh/default/gc_thresh3": "x"}), 0, 1, "unknown", key6 + " cannot be read", ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

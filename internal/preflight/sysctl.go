@@ -44,8 +44,8 @@ func dotted(key string) string {
 // cannotRead turns a finding into one that is not known for want of a key.
 func (f Finding) cannotRead(key string, err error) Finding {
 	f.OK, f.Unknown, f.Fix = false, true, ""
-	f.Value = dotted(key) + " is not known"
-	f.Text = fmt.Sprintf("it cannot be read: %v", err)
+	f.Value = dotted(key) + " cannot be read"
+	f.Text = err.Error()
 	if errors.Is(err, fs.ErrNotExist) {
 		f.Text = "this network namespace does not show it: look at it in the one that the machine started with"
 	}
@@ -62,7 +62,7 @@ func (p proc) receiveBuffer(want int) Finding {
 		"many it asks for. A line in /etc/sysctl.d keeps the setting over a restart of the machine."}
 	limit, hidden := p.sysctl(key)
 	if f.Value = setting(key, limit); hidden != nil {
-		f.Value = dotted(key) + " is not known"
+		f.Value = dotted(key) + " is not shown here"
 	}
 	if want == 0 {
 		f.OK, f.Text = true, "no data is received, so that no large buffer is asked for"
@@ -139,7 +139,7 @@ func (p proc) neighbours(want4, want6 int) Finding {
 		f.Text = fmt.Sprintf("too few for the members that are configured (%s) and %d others, if they are on one link: "+
 			"packets to some are dropped", strings.Join(full, ", "), spareNeighbours)
 	} else if f.Value == "" {
-		f.Value = "net.ipv4.neigh.default.gc_thresh3 is not known"
+		f.Value = "net.ipv4.neigh.default.gc_thresh3 is not shown here"
 		f.Text = "no members are configured"
 	}
 	return f
@@ -227,20 +227,20 @@ func interfaces(vrf string) ([]string, error) {
 
 // forwarding checks what becomes of packets for an anycast address that is no
 // longer here.
-func (p proc) forwarding(anycast netip.Addr) Finding {
+func (p proc) forwarding(anycast netip.Addr, vrf string) Finding {
 	key, name := "net/ipv4/ip_forward", "net.ipv4.ip_forward"
 	if anycast.Is6() {
 		key, name = "net/ipv6/conf/all/forwarding", "net.ipv6.conf.all.forwarding"
 	}
 	f := Finding{Name: "ip_forward", Explanation: "Packets for a shared address go on coming for a while after it has been taken off this machine, until all " +
 		"routers know. A machine that forwards sends each on by its default route, to a router that sends it back: one packet " +
-		"becomes dozens. One that does not forward drops them. Where it has to, for containers say, a route drops them too: " +
-		"'ip route add blackhole ADDRESS metric 4294967295', which takes effect only while the address is not on this machine. Keep a routing " +
+		"becomes dozens. One that does not forward drops them. Where it has to, for containers say, the " +
+		"blackhole route drops them too, which takes effect only while the address is not on this machine. Keep a routing " +
 		"daemon from announcing that route."}
 	on, err := p.sysctl(key)
 	switch {
 	case err != nil && !anycast.IsValid():
-		f.OK, f.Value, f.Text = true, name+" is not known", "no shared address is configured"
+		f.OK, f.Value, f.Text = true, name+" is not shown here", "no shared address is configured"
 		return f
 	case err != nil:
 		return f.cannotRead(key, err)
@@ -252,8 +252,37 @@ func (p proc) forwarding(anycast netip.Addr) Finding {
 	case !anycast.IsValid():
 		f.OK, f.Text = true, "harmless, since no shared address is configured"
 	default:
-		f.Text = fmt.Sprintf("while %s is not on this machine, packets for it are sent back to the router that they come from, and circle until their TTL ends", anycast)
+		if on := linkOf(anycast); on != "" {
+			f.OK, f.Text = true, fmt.Sprintf("harmless, since %s is an address of the link of %s, and no shared one", anycast, on)
+			return f
+		}
+		if vrf != "" {
+			vrf = "vrf " + vrf + " "
+		}
+		f.Text = fmt.Sprintf("while %s is not on this machine, packets for it are sent back to the router that they come from, and circle until their TTL ends; "+
+			"where the machine has to forward, 'ip route add %sblackhole %[1]s metric 4294967295' ends that too", anycast, vrf)
 		f.Fix = "sysctl -w " + name + "=0"
 	}
 	return f
+}
+
+// linkOf returns the interface that has addr in the prefix of its link, "" where
+// none has. An address that is shared is on a loopback or VRF device, is alone in
+// its prefix, or is not here yet.
+func linkOf(addr netip.Addr) string {
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return ""
+	}
+	for _, a := range addrs {
+		if ip, ok := netip.AddrFromSlice(a.IP); !ok || ip.Unmap() != addr {
+			continue
+		}
+		l, err := netlink.LinkByIndex(a.LinkIndex)
+		if ones, bits := a.Mask.Size(); err != nil || ones == bits || l.Attrs().RawFlags&unix.IFF_LOOPBACK != 0 || l.Type() == "vrf" {
+			continue
+		}
+		return l.Attrs().Name
+	}
+	return ""
 }
