@@ -423,3 +423,43 @@ func TestServeEndsWithTheListener(t *testing.T) {
 		t.Errorf("got %v, want net.ErrClosed", err)
 	}
 }
+
+// A node of ours that greets is answered, and both know each other from then on.
+func TestGreeting(t *testing.T) {
+	n := serving(t, 10)
+	n.Limit(peer.Limits{Again: time.Hour})
+	p := answering(t, 20, vector(t, "sync_reply_empty_fdb"))
+	n.meet(p.addr)
+	run(t, n.Group)
+	synced(t, n)
+	n.put(fdb.Registration, 7, vtep(1), 1, time.Minute)
+	if state(n.Group).Ours {
+		t.Error("got a peer of ours before it greeted")
+	}
+	want := &vxfld.Sync{Node: vxfld.SyncNode, NotReady: true, Complete: true}
+	if diff := cmp.Diff(want, n.ask(t, vxfld.Sync{Node: vxfld.SyncNode})); diff != "" {
+		t.Errorf("answer (-want +got):\n%s", diff)
+	}
+	n.verdict(t, peer.VerdictGreeting, 1)
+	if st := state(n.Group); !st.Ours || st.LastHeard != n.now() {
+		t.Errorf("got state %+v, want a peer of ours that was heard", st)
+	}
+}
+
+// A large message takes a place among few, and gives it back.
+func TestLargeMessagesTakeTurns(t *testing.T) {
+	n := serving(t, 10)
+	n.Limit(peer.Limits{Large: 1 << 10})
+	run(t, n.Group)
+	var es []vxfld.SyncEntry
+	for i := range 1000 {
+		es = append(es, vxfld.SyncEntry{Addr: vtep(i), Holdtime: 90})
+	}
+	for vni := range vxlan.VNI(5) {
+		n.say(t, 20, sync3(t, vxfld.Sync{VNIs: []vxfld.VNIEntries{record(vni, es...)}}))
+	}
+	n.verdict(t, peer.VerdictUpdate, 5)
+	if got := len(n.entries()); got != 5000 {
+		t.Errorf("got %d entries, want 5000", got)
+	}
+}
