@@ -3,7 +3,9 @@
 package logging
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -63,12 +65,12 @@ func (f *file) limit(o Options) { f.limits.Store(&limits{o.MaxSize, o.Backups}) 
 func (f *file) reopen() error {
 	n, made, err := open(f.path)
 	if err != nil {
-		return fmt.Errorf("open log file: %w", err)
+		return logFileError(err)
 	}
 	info, err := n.Stat()
 	if err != nil {
 		n.Close()
-		return fmt.Errorf("open log file: %w", err)
+		return logFileError(err)
 	}
 	target, err := filepath.EvalSymlinks(f.path)
 	if err != nil {
@@ -81,6 +83,15 @@ func (f *file) reopen() error {
 	f.regular, f.size, f.torn = info.Mode().IsRegular(), info.Size(), false
 	f.notBefore = time.Time{}
 	return nil
+}
+
+// logFileError says what it is that cannot be opened; the system's error has the name.
+func logFileError(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return fmt.Errorf("open log file %s: %w", pe.Path, pe.Err)
+	}
+	return fmt.Errorf("open log file: %w", err)
 }
 
 func (f *file) start(c composer) {

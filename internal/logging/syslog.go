@@ -110,7 +110,7 @@ func (s *syslog) connect() bool {
 	if !s.away {
 		return true
 	}
-	if err := s.send(s.compose(logrus.WarnLevel, "log lines go to syslog now", logrus.Fields{"count": s.count})); err != nil {
+	if err := s.send(s.compose(logrus.WarnLevel, "log lines go to syslog now", logrus.Fields{"stderr_lines": s.count})); err != nil {
 		s.hangUp(err)
 		s.notBefore = time.Now().Add(dialAgain)
 		return false

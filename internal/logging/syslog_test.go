@@ -242,7 +242,7 @@ func TestLinesGoToStderrWhileThereIsNoSyslog(t *testing.T) {
 				more()
 				all.WriteString(d.next(20 * time.Millisecond))
 			}
-			if want := regexp.MustCompile(`^<28>.*level=warning msg="log lines go to syslog now" count=\d+$`); !want.MatchString(all.String()) {
+			if want := regexp.MustCompile(`^<28>.*level=warning msg="log lines go to syslog now" stderr_lines=\d+$`); !want.MatchString(all.String()) {
 				t.Errorf("got %q first, want a match of %s", all.String(), want)
 			}
 			more()
