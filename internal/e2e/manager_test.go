@@ -134,7 +134,7 @@ func (m *manager) ready() status {
 // A status is what a line of status says: numbers, and rates per second.
 type status struct{ members, vnis, packets, copies, drops int }
 
-var statusLine = regexp.MustCompile(`^(\d+) members in (\d+) VNIs, (\d+) packets/s in, (\d+) copies/s out, (\d+) drops/s$`)
+var statusLine = regexp.MustCompile(`^(\d+) members? in (\d+) VNIs?, (\d+) packets/s in, (\d+) copies/s out, (\d+) drops/s$`)
 
 func (m *manager) parse(msg told) status {
 	m.t.Helper()

@@ -102,7 +102,7 @@ func TestNotifyStatusWithoutFlooding(t *testing.T) {
 	n := l.idle()
 	m := newManager(t)
 	n.startAs(m.command(0), "no_flood = true", markerConfig(vs...))
-	want := told{"READY": "1", "STATUS": "2 members in 1 VNIs, floods nothing"}
+	want := told{"READY": "1", "STATUS": "2 members in 1 VNI, floods nothing"}
 	if got := m.next(); !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}

@@ -62,3 +62,22 @@ func (n *Node) explain(err error) error {
 	}
 	return &startError{err: err, kind: ErrBind}
 }
+
+// explainVRF sorts an error of opening the underlay.
+func (n *Node) explainVRF(err error) error {
+	var e *startError
+	if err = n.explain(err); errors.As(err, &e) && e.hint == "" && n.cfg.VRF != "" {
+		e.hint = "'ip link show type vrf' lists the VRF devices of this namespace: name one of them (vrf), or make it"
+	}
+	return err
+}
+
+// explainReload sorts an error of opening something while the node runs: it has
+// given up its privileges by then.
+func (n *Node) explainReload(err error) error {
+	var e *startError
+	if err = n.explain(err); errors.As(err, &e) && e.kind == ErrPrivilege {
+		e.hint = "restart it: a running node has no privilege left to open it with"
+	}
+	return err
+}

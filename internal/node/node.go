@@ -165,7 +165,7 @@ func membershipError(u fdb.Update, why fdb.Refusal) error {
 func (n *Node) Listen(ctx context.Context) error {
 	var err error
 	if n.underlay, err = underlay.Open(n.cfg.VRF, n.log); err != nil {
-		return n.explain(err)
+		return n.explainVRF(err)
 	}
 	own, err := n.underlay.Addresses()
 	if err != nil {

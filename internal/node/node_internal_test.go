@@ -3,6 +3,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -180,6 +181,50 @@ func TestExplain(t *testing.T) {
 		if got := Hint(err); !strings.Contains(got, tt.hint) {
 			t.Errorf("%v: got hint %q, want it to name %q", tt.err, got, tt.hint)
 		}
+	}
+}
+
+func TestExplainWithAHintOfItsOwn(t *testing.T) {
+	n := &Node{cfg: config.Default(), log: logging.Discard()}
+	if err := n.explainReload(unix.EPERM); !errors.Is(err, ErrPrivilege) || !strings.HasPrefix(Hint(err), "restart it") {
+		t.Errorf("reload: got %v with hint %q, want one to restart", err, Hint(err))
+	}
+	if got, want := Hint(n.explainReload(unix.EADDRINUSE)), Hint(n.explain(unix.EADDRINUSE)); got != want {
+		t.Errorf("reload: got hint %q for a busy port, want that of a start, %q", got, want)
+	}
+	n.cfg.VRF = "blue"
+	if got := Hint(n.explainVRF(errors.New("vrf blue: there is no such device"))); !strings.Contains(got, "(vrf)") {
+		t.Errorf("vrf: got hint %q, want one that names the option", got)
+	}
+	if got := Hint(n.explainVRF(unix.EMFILE)); !strings.Contains(got, "ulimit -n") {
+		t.Errorf("vrf: got hint %q for too many files, want its own", got)
+	}
+}
+
+func TestSummaryNamesMembersWithoutCopies(t *testing.T) {
+	var out bytes.Buffer
+	log := logrus.New()
+	log.SetOutput(&out)
+	c := config.Default()
+	c.SvcnodeIP = netip.MustParseAddr("192.0.2.10")
+	c.VTEPMembership = []config.Membership{
+		{Addr: netip.MustParseAddr("192.0.2.1"), VNIs: []vxlan.VNI{5, 6}}, {Addr: c.SvcnodeIP, VNIs: []vxlan.VNI{5}},
+	}
+	n, err := New(c, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Summary()
+	for _, want := range []string{
+		`msg="table: members" count=1 excluded=192.0.2.10 vni=5 vteps=192.0.2.1` + "\n",
+		`msg="table: members" count=1 vni=6 vteps=192.0.2.1` + "\n",
+	} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("got %s\nwant a line with %s", out.String(), want)
+		}
+	}
+	if got, want := n.Status(), "3 members in 2 VNIs, floods nothing"; got != want {
+		t.Errorf("got status %q, want %q", got, want)
 	}
 }
 

@@ -43,7 +43,7 @@ func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 	if begins := n.flooding.current() == nil && floods(&cfg); begins {
 		e, err := n.newEngine(&cfg)
 		if err != nil {
-			return nil, n.explain(err)
+			return nil, n.explainReload(err)
 		}
 		c.engine = e
 	}

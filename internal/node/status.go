@@ -71,12 +71,19 @@ func (m *meter) rates(now fdb.Time, c metrics.FloodCount) (packets, copies, drop
 // call before.
 func (n *Node) Status() string {
 	s := n.table.Stats()
-	line := fmt.Sprintf("%d members in %d VNIs", s.Members, s.VNIs)
+	line := counted(s.Members, "member") + " in " + counted(s.VNIs, "VNI")
 	if n.flooding.current() == nil {
 		return line + ", floods nothing"
 	}
 	packets, copies, drops := n.meter.rates(clock(), n.flooding.counters())
 	return fmt.Sprintf("%s, %.0f packets/s in, %.0f copies/s out, %.0f drops/s", line, packets, copies, drops)
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
 }
 
 // Summary writes to the log what the table holds: its numbers, and the VNIs with
@@ -109,12 +116,30 @@ func (n *Node) Summary() {
 			break
 		}
 		members = n.table.Members(now, z.vni, members[:0])
-		shown := members[:min(len(members), summaryVTEPs)]
-		text := strings.Trim(fmt.Sprint(shown), "[]")
-		if len(members) > len(shown) {
-			text += " …"
+		f := logrus.Fields{"vni": z.vni, "count": len(members), "vteps": someVTEPs(members)}
+		if no := n.without(now, z.vni); len(no) > 0 {
+			f["excluded"] = someVTEPs(no)
 		}
-		n.log.WithFields(logrus.Fields{"vni": z.vni, "count": len(members), "vteps": text}).Info("table: members")
+		n.log.WithFields(f).Info("table: members")
 	}
 	n.logCounters("counters")
+}
+
+// without returns the members of a VNI that get no copies.
+func (n *Node) without(now fdb.Time, vni vxlan.VNI) (no []netip.Addr) {
+	for _, e := range n.table.Entries(now, vni, nil) {
+		if n.table.Excluded(e.Addr) != fdb.NotExcluded && !slices.Contains(no, e.Addr) {
+			no = append(no, e.Addr)
+		}
+	}
+	return no
+}
+
+// someVTEPs lists addresses up to the bound of a summary.
+func someVTEPs(addrs []netip.Addr) string {
+	text := strings.Trim(fmt.Sprint(addrs[:min(len(addrs), summaryVTEPs)]), "[]")
+	if len(addrs) > summaryVTEPs {
+		text += " …"
+	}
+	return text
 }
