@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -283,7 +284,15 @@ func pidError(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return &exitError{exitBind, err, "name a file in a directory that the user may write to (pidfile), or start as root"}
 	}
-	return &exitError{exitConfig, err, "name a file in a directory that exists and can be written to (pidfile)"}
+	return &exitError{exitConfig, err, nameHint(err) + " (pidfile)"}
+}
+
+// nameHint says what to name instead of a file that cannot be opened.
+func nameHint(err error) string {
+	if errors.Is(err, syscall.EISDIR) {
+		return "name a file in that directory"
+	}
+	return "name a file in a directory that exists and can be written to"
 }
 
 func (d *daemon) removePIDFile() {

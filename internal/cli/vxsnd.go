@@ -84,7 +84,7 @@ func logError(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return &exitError{exitBind, err, "make the file writable for the user that runs vxsnd, or name another one (logdest)"}
 	}
-	return &exitError{exitConfig, err, "name a file in a directory that exists and can be written to (logdest)"}
+	return &exitError{exitConfig, err, nameHint(err) + " (logdest)"}
 }
 
 // startError is the one place that sorts the errors of a node into exit status
@@ -104,7 +104,7 @@ func startError(err error, other int) error {
 		e.status = exitBind
 		hint = "compare svcnode_ip, src_ip, vrf and the ports with the addresses, devices and sockets of this machine"
 	case other == exitConfig:
-		hint = "change the configuration and check it with vxsnd -t"
+		hint = "change the options that it names"
 	}
 	if e.hint == "" {
 		e.hint = hint

@@ -116,7 +116,7 @@ func openPIDFile(name string) (*os.File, error) {
 		f, err = os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, pidFileMode)
 	}
 	if errors.Is(err, unix.ELOOP) {
-		return nil, fmt.Errorf("%s: is a symbolic link: %w", name, unix.ELOOP)
+		return nil, fmt.Errorf("%s: is a symbolic link", name)
 	}
 	if err != nil {
 		return nil, err
