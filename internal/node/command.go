@@ -3,12 +3,9 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"time"
 
 	"vxsnd/internal/control"
 	"vxsnd/internal/fdb"
@@ -21,6 +18,7 @@ import (
 // Commands returns what the management socket answers. base fills in what an
 // answer to show says of the process.
 func (n *Node) Commands(base func() control.Status) []control.Command {
+	l := newLister(n.table)
 	return []control.Command{
 		{Name: control.CommandShow, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
 			if err := control.DecodeArgs(args, &struct{}{}); err != nil {
@@ -30,13 +28,13 @@ func (n *Node) Commands(base func() control.Status) []control.Command {
 			n.fillStatus(&s)
 			return send(&s)
 		}},
-		{Name: control.CommandFDB, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+		{Name: control.CommandFDB, Run: func(ctx context.Context, args json.RawMessage, send func(any) error) error {
 			var a control.FDBArgs
 			if err := control.DecodeArgs(args, &a); err != nil {
 				return err
 			}
 			if a.VNI == nil {
-				return n.sendFDB(n.table.VNIs(nil), send)
+				return l.send(ctx, n.table.VNIs(nil), send)
 			}
 			vni := vxlan.VNI(*a.VNI)
 			if !vni.Valid() {
@@ -44,7 +42,7 @@ func (n *Node) Commands(base func() control.Status) []control.Command {
 					Code: control.CodeBadArgument, Text: fmt.Sprintf("vni %d is out of range 0..%d", *a.VNI, vxlan.MaxVNI),
 				}
 			}
-			return n.sendFDB([]vxlan.VNI{vni}, send)
+			return l.send(ctx, []vxlan.VNI{vni}, send)
 		}},
 	}
 }
@@ -91,47 +89,4 @@ func (n *Node) fillStatus(s *control.Status) {
 	for v := range register.NumVerdicts {
 		s.Registrations[v.String()] = n.register.Counters().Verdicts[v].Load()
 	}
-}
-
-// sendFDB sends the entries of some VNIs, in their order. It holds those of one
-// VNI at a time.
-func (n *Node) sendFDB(vnis []vxlan.VNI, send func(any) error) error {
-	var entries []fdb.Entry
-	part := make(control.FDBPart, 0, control.MaxPart)
-	for _, vni := range vnis {
-		now := clock()
-		entries = n.table.Entries(now, vni, entries[:0])
-		slices.SortFunc(entries, func(a, b fdb.Entry) int {
-			return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Source, b.Source), cmp.Compare(a.Identifier, b.Identifier))
-		})
-		for i := range entries {
-			if len(part) == control.MaxPart {
-				if err := send(part); err != nil {
-					return err
-				}
-				part = part[:0]
-			}
-			part = append(part, shownEntry(now, &entries[i]))
-		}
-	}
-	if len(part) == 0 {
-		return nil
-	}
-	return send(part)
-}
-
-// shownEntry is e as the management socket shows it.
-func shownEntry(now fdb.Time, e *fdb.Entry) control.FDBEntry {
-	s := control.FDBEntry{
-		VNI: uint32(e.VNI), Address: e.Addr, Source: e.Source.String(), Identifier: e.Identifier,
-	}
-	if e.Expires != fdb.Never {
-		left := int64((e.Expires.Sub(now) + time.Second - 1) / time.Second)
-		s.Seconds = &left
-	}
-	if e.Source == fdb.Data || e.Source == fdb.Registration || e.Source == fdb.Peer {
-		ago := int64(max(0, now.Sub(e.Heard)) / time.Second)
-		s.LastHeard = &ago
-	}
-	return s
 }
