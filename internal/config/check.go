@@ -34,7 +34,8 @@ func (l *loader) check(c *Config) {
 }
 
 // checkMembership warns of static members that get no copies, because they are
-// addresses of service nodes or proxies. Names are not resolved here.
+// addresses of service nodes or proxies, or of a family that no data arrives by.
+// Names are not resolved here.
 func (l *loader) checkMembership(c *Config) {
 	if l.program != Vxsnd || !l.sound("vtep_membership") {
 		return
@@ -48,6 +49,12 @@ func (l *loader) checkMembership(c *Config) {
 	}
 	what[c.SrcIP] = "src_ip"
 	what[c.SvcnodeIP] = "svcnode_ip"
+	floods := c.EnableVXLANListen && !c.NoFlood && l.sound("svcnode_ip", "src_ip", "enable_vxlan_listen", "no_flood")
+	foreign := func(a netip.Addr) bool {
+		return floods && c.SvcnodeIP.Is4() != a.Is4() && (c.SrcIP.IsUnspecified() || c.SrcIP.Is4() != a.Is4())
+	}
+	var first *Problem // about a foreign one; there may be a million
+	strangers := make(map[netip.Addr]bool)
 	ss := l.settings[byName["vtep_membership"]]
 	for i := range ss {
 		ms, err := memberships.parse(ss[i].value)
@@ -56,12 +63,24 @@ func (l *loader) checkMembership(c *Config) {
 		}
 		said := make(map[netip.Addr]bool)
 		for _, m := range ms {
-			if what[m.Addr] != "" && !said[m.Addr] {
+			switch w := what[m.Addr]; {
+			case w != "" && !said[m.Addr]:
 				said[m.Addr] = true
 				l.warnings = append(l.warnings, ss[i].at(fmt.Sprintf("%s gets no copies, since it is %s: "+
-					"change one of the two", m.Addr, what[m.Addr]), ""))
+					"change one of the two", m.Addr, w), ""))
+			case w == "" && foreign(m.Addr):
+				if first == nil {
+					first = ss[i].at(fmt.Sprintf("%s gets no copies, since neither svcnode_ip nor src_ip is an address of its family", m.Addr), "")
+				}
+				strangers[m.Addr] = true
 			}
 		}
+	}
+	if first != nil {
+		if n := len(strangers) - 1; n > 0 {
+			first.Text += fmt.Sprintf("; the same goes for %d more", n)
+		}
+		l.warnings = append(l.warnings, first)
 	}
 }
 
