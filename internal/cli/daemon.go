@@ -67,9 +67,11 @@ func newDaemon(name string, program config.Program, cl *commandLine, stdout, std
 	}
 }
 
-// load reads the configuration.
+// load reads the configuration. Where something is wrong with it, it writes the
+// warnings, which may tell why.
 func (d *daemon) load() (err error) {
 	if d.loaded, err = config.Load(d.input); err != nil {
+		d.warn()
 		return configError(err)
 	}
 	d.running = d.loaded.Config

@@ -70,8 +70,8 @@ func (r *Result) Named(option string) bool {
 
 // Load reads the files of in, checks all that it finds and returns the
 // configuration. File names in it are made absolute by in.Dir.
-// The error is a Problems with everything that is wrong; the Result is then
-// the zero value.
+// The error is a Problems with everything that is wrong; of the Result only the
+// warnings count then.
 func Load(in Input) (Result, error) {
 	var (
 		r   Result
@@ -96,8 +96,9 @@ func Load(in Input) (Result, error) {
 	}
 	l := newLoader(in.Program)
 	c := l.load(srs, in.Flags)
+	r.Warnings = l.warnings
 	if ps = append(ps, l.problems...); len(ps) > 0 {
-		return Result{}, ps
+		return r, ps
 	}
 	if dir, _, _ := strings.Cut(in.RuntimeDir, ":"); dir != "" {
 		for option, name := range map[string]*string{"pidfile": &c.PIDFile, "udsfile": &c.UDSFile} {
@@ -107,12 +108,12 @@ func Load(in Input) (Result, error) {
 		}
 	}
 	if err := in.makeAbsolute(&c); err != nil {
-		return Result{}, Problems{{Text: err.Error(), Err: err}}
+		return r, Problems{{Text: err.Error(), Err: err}}
 	}
 	if ps = l.checkFiles(&c, &in); len(ps) > 0 {
-		return Result{}, ps
+		return r, ps
 	}
-	r.Config, r.Warnings, r.named = c, l.warnings, l.named()
+	r.Config, r.named = c, l.named()
 	return r, nil
 }
 

@@ -122,6 +122,38 @@ func TestContinuationThatLooksLikeAnOptionEarnsAWarning(t *testing.T) {
 	}
 }
 
+// An error that a continuation line may be the cause of points at it, and the
+// warnings are there beside it.
+func TestContinuationOfAValueThatIsWrong(t *testing.T) {
+	const blank = " begins with a blank and continues this value: remove the blank if it is something else"
+	tests := []struct {
+		name, text, hint string
+		warnings         int
+	}{
+		{"option", "holdtime = 9\n\n  age_check = 5\n", "line 3" + blank, 1},
+		{"misspelt option", "holdtime = 9\n  age_chek = 5\n", "line 2" + blank, 0},
+		{"option below a list", "svcnode_peers = a\n b\n area = 5\n", "line 3" + blank, 1},
+		{"list", "vtep_membership = 192.0.2.1 5\n x\n", "", 0},
+		{"none", "holdtime = 9 0\n", "remove the line to get the default, 90", 0},
+	}
+	file := filepath.Join(t.TempDir(), "f")
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if err := os.WriteFile(file, []byte(tt.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err := config.Load(config.Input{File: file})
+			var ps config.Problems
+			if !errors.As(err, &ps) || len(ps) != 1 || ps[0].Hint != tt.hint {
+				t.Errorf("got %v, want one problem with the hint %q", err, tt.hint)
+			}
+			if len(r.Warnings) != tt.warnings {
+				t.Errorf("got warnings %v, want %d", r.Warnings, tt.warnings)
+			}
+		})
+	}
+}
+
 func TestAllErrorsAtOnceInOrder(t *testing.T) {
 	text := `holdtime = 0
 this line is nothing
@@ -256,48 +288,6 @@ func TestServiceAddressOnTheCommandLineIsInstalled(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, outcome(parse(tt.text, tt.flags...))); diff != "" {
-				t.Errorf("(-want +got)\n%s", diff)
-			}
-		})
-	}
-}
-
-func TestStaticMemberThatGetsNoCopiesEarnsAWarning(t *testing.T) {
-	warning := func(place, addr, what string) string {
-		return "warning: " + place + ": " + addr + " gets no copies, since it is " + what + ": change one of the two\n"
-	}
-	tests := []struct {
-		name, text string
-		flags      []config.Flag
-		want       string
-	}{
-		{"service address", "[vxsnd]\nvtep_membership = 192.0.2.1 1 192.0.2.9 1 ::ffff:192.0.2.9 2\nsvcnode_ip = 192.0.2.9\n", nil,
-			warning("f:2: [vxsnd] vtep_membership", "192.0.2.9", "svcnode_ip")},
-		{"own address, in the line that names it", "src_ip = 2001:db8::9\nvtep_membership = 192.0.2.1 1\nvtep_membership = 2001:DB8::9 1\n", nil,
-			warning("f:3: vtep_membership", "2001:db8::9", "src_ip")},
-		{"flags", "", []config.Flag{{Name: "--address", Option: "svcnode_ip", Value: "192.0.2.9"},
-			{Name: "--vtep-membership", Option: "vtep_membership", Value: "192.0.2.1 5"},
-			{Name: "--vtep-membership", Option: "vtep_membership", Value: "192.0.2.9 5"}},
-			warning("--vtep-membership", "192.0.2.9", "svcnode_ip")},
-		{"peer and proxy", "svcnode_peers = sn1 192.0.2.2:5\narea = 1\nvxfld_proxy_servers = 192.0.2.3\nvtep_membership = 192.0.2.3 1\n 192.0.2.2 1\n", nil,
-			warning("f:4: vtep_membership", "192.0.2.3", "a proxy (vxfld_proxy_servers)") +
-				warning("f:4: vtep_membership", "192.0.2.2", "a peer (svcnode_peers)")},
-		{"nobody's address", "svcnode_ip = 192.0.2.9\nsrc_ip = 192.0.2.8\nvtep_membership = 192.0.2.1 1\nvtep_membership = none\n", nil, ""},
-		{"all addresses", "svcnode_ip = ::\nvtep_membership = 2001:db8::1 1\n", nil, ""},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			r, err := parse(tt.text, tt.flags...)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got strings.Builder
-			for _, w := range r.Warnings {
-				if strings.Contains(w.Text, "no copies, since") {
-					got.WriteString("warning: " + w.Error() + "\n")
-				}
-			}
-			if diff := cmp.Diff(tt.want, got.String()); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})

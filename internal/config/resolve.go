@@ -213,7 +213,17 @@ func (l *loader) apply(c *Config, o *Option, ss []setting) {
 
 // refuse adds the problem that setting s of option o has.
 func (l *loader) refuse(o *Option, s *setting, err error) {
-	l.problems = append(l.problems, s.at(err.Error(), o.defaultHint(l.program, s.flag)))
+	hint := o.defaultHint(l.program, s.flag)
+	line := s.next
+	if len(s.odd) > 0 {
+		line = s.odd[0].Line
+	} else if o.List {
+		line = 0 // lists are made for it
+	}
+	if line > 0 {
+		hint = fmt.Sprintf("line %d begins with a blank and continues this value: remove the blank if it is something else", line)
+	}
+	l.problems = append(l.problems, s.at(err.Error(), hint))
 	l.bad[o.Name] = true
 }
 

@@ -24,6 +24,7 @@ type entry struct {
 	key     string // as written
 	value   string
 	bad     *Problem   // what is malformed about the value, nil if nothing is
+	next    int        // first line that continues the value, 0 for none
 	odd     []*Problem // continuation lines that look like something else
 }
 
@@ -79,6 +80,9 @@ func scan(file string, text []byte) ([]entry, Problems) {
 				w := e.at("the line continues this value, since it starts with a blank: remove the blank if it is "+what, "")
 				w.Line = lineNo
 				e.odd = append(e.odd, w)
+			}
+			if e.next == 0 {
+				e.next = lineNo
 			}
 			more[last] = append(more[last], v)
 		case line[0] == '[':
