@@ -77,7 +77,7 @@ func (n *Node) explainVRF(err error) error {
 func (n *Node) explainReload(err error) error {
 	var e *startError
 	if err = n.explain(err); errors.As(err, &e) && e.kind == ErrPrivilege {
-		e.hint = "restart it: a running node has no privilege left to open it with"
+		e.hint = "restart it: that takes CAP_NET_RAW, which a running node has given up"
 	}
 	return err
 }
