@@ -21,6 +21,7 @@ import (
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
+	"vxsnd/internal/logging"
 	"vxsnd/internal/node"
 	"vxsnd/internal/preflight"
 	"vxsnd/internal/process"
@@ -71,6 +72,8 @@ func TestScript(t *testing.T) {
 			case "etcconf":
 				_, err := os.Stat(config.DefaultFile)
 				return err == nil, nil
+			case "syslog":
+				return logging.FindSyslog() == nil, nil
 			case "root":
 				return os.Geteuid() == 0, nil
 			}
