@@ -229,17 +229,21 @@ func TestExpiryIsExact(t *testing.T) {
 		vs[1].flush(n, vs[0])
 		// Data refreshes it: it lives on for longer than one holdtime.
 		started := time.Now()
-		var first, last time.Time
+		var first time.Time
+		last, stalled := started, false
 		check(t, netlab.Wait(within(t), "refreshes", func() bool {
+			before := last
 			first = time.Now()
 			vs[1].flood(n, memberVNI, frame(netlab.Broadcast, 0, 64))
 			vs[1].flush(n, vs[0])
 			last = time.Now()
+			stalled = stalled || last.Sub(before) >= time.Second
 			return last.Sub(started) > 1500*time.Millisecond
 		}))
 		wantExpiry(t, n, vs[0], vs[1], memberVNI, first.Add(time.Second), last.Add(time.Second))
-		// It lived on and was not learned anew.
-		if got := n.stop().get("learned"); got != 1 {
+		// It lived on and was not learned anew, unless the machine kept the VTEP
+		// silent for as long as it lives.
+		if got := n.stop().get("learned"); got != 1 && !stalled {
 			t.Errorf("got %d members learned, want 1", got)
 		}
 	})

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -84,11 +85,17 @@ func TestHeldFileIsNotRotated(t *testing.T) {
 		t.Fatal(err)
 	}
 	log.Info("before")
+	for deadline := time.Now().Add(time.Minute); ; <-time.After(time.Millisecond) {
+		text, err := os.ReadFile(name)
+		if err != nil || !strings.Contains(string(text), "old") || time.Now().After(deadline) {
+			t.Fatalf("got %q and %v, want the line behind the old ones", text, err)
+		}
+		if strings.Contains(string(text), "before") {
+			break
+		}
+	}
 	if err := log.Rotatable(); err != nil {
 		t.Fatal(err)
-	}
-	if text, err := os.ReadFile(name); err != nil || !strings.Contains(string(text), "old") || !strings.Contains(string(text), "before") {
-		t.Errorf("got %q and %v, want the line behind the old ones", text, err)
 	}
 	log.Info("after")
 	if err := log.Close(); err != nil {
