@@ -27,6 +27,9 @@ const overhead4 = 20 + 8 + vxlan.HeaderLen
 // fit the MTU.
 func (m *machine) floodLarge(n *node, vni vxlan.VNI, inner []byte) {
 	m.lab.t.Helper()
+	// Else the kernel asks for the address first, and what is sent as frames
+	// meanwhile overtakes the packet.
+	check(m.lab.t, m.AddNeighbour("eth0", n.addr, n.mac))
 	m.sendLarge(m.packet(n, vni, inner))
 }
 
