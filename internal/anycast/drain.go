@@ -12,9 +12,15 @@ import (
 // Check tells at the start whether addresses can be changed, without a change.
 // The error matches unix.EPERM where CAP_NET_ADMIN is missing (for the network
 // namespace that the process is in), and says so where the VRF device does not
-// exist or the kernel has no IPv6.
+// exist or the kernel has no IPv6. Where the address is an operator's there is
+// nothing to change.
 func (a *Address) Check() error {
-	return a.at(func(s *site, _ device) error { return s.allowed() })
+	return a.at(func(s *site, d device) error {
+		if owner, err := s.owner(d); err != nil || owner == Operator {
+			return err
+		}
+		return s.allowed()
+	})
 }
 
 // Withdraw is the first step of a stop, after Run has returned: the address
@@ -44,9 +50,12 @@ func (a *Address) Withdraw() error {
 	})
 }
 
-// Release is the second step, after the sockets are closed: the route goes.
-// It is no error if there is none.
+// Release is the second step, after the sockets are closed: the route goes, if
+// Withdraw has added one. An operator's address takes no privilege here either.
 func (a *Address) Release() error {
+	if !a.State().Draining {
+		return nil
+	}
 	err := a.at(func(s *site, d device) error { return s.deleteRoute(s.route(d)) })
 	a.update(func(s *State) { s.Draining = false })
 	return err

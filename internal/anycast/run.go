@@ -149,7 +149,8 @@ func (k *keeper) begin() {
 	if err == nil {
 		err = k.site.deleteRoute(k.site.route(d))
 	}
-	if err != nil {
+	// Beside an operator's address the privilege may be missing.
+	if err != nil && !(k.last == Operator && errors.Is(err, unix.EPERM)) {
 		k.report(err)
 	}
 }
@@ -222,8 +223,9 @@ func (k *keeper) try(renew bool) error {
 			owner, err = k.install(d)
 		}
 	case renew:
+		at := time.Now()
 		if err = k.site.renew(d, k.o.Lifetime); err == nil {
-			k.renewed, k.last = time.Now(), Ours
+			k.renewed, k.last = at, Ours
 		}
 	}
 	k.setOwner(owner)
@@ -245,6 +247,7 @@ func (k *keeper) remove(d device, owner Owner) (Owner, error) {
 // install puts the address where there was none, says why, and returns whose
 // there is.
 func (k *keeper) install(d device) (Owner, error) {
+	at := time.Now() // before, since the process may be stopped at any point
 	err := k.site.add(d, k.o.Lifetime)
 	if errors.Is(err, unix.EEXIST) {
 		return k.last, nil // somebody was faster; the next look shows who
@@ -260,7 +263,7 @@ func (k *keeper) install(d device) (Owner, error) {
 	default:
 		k.log.Info("service address installed")
 	}
-	k.renewed, k.last = time.Now(), Ours
+	k.renewed, k.last = at, Ours
 	return Ours, nil
 }
 
