@@ -19,6 +19,7 @@ type commandLine struct {
 	fileGiven bool
 	test      bool
 	check     bool
+	cleanup   bool
 	version   bool
 	help      bool
 	daemon    bool
@@ -43,6 +44,8 @@ var modes = []mode{
 		func(cl *commandLine, v string) { cl.debug = v == "true" }},
 	{"check-system", "", "", "tell what of this machine's settings is in the way, and exit",
 		func(cl *commandLine, v string) { cl.check = v == "true" }},
+	{"cleanup", "", "", "remove an installed svcnode_ip that a crash left, and exit",
+		func(cl *commandLine, v string) { cl.cleanup = v == "true" }},
 	{"daemon", "d", "", "run in the background; return when it is ready or cannot be",
 		func(cl *commandLine, v string) { cl.daemon = v == "true" }},
 	{"version", "V", "", "print the version and exit",

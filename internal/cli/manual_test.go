@@ -60,7 +60,7 @@ func TestManualTellsEachDropReason(t *testing.T) {
 
 func TestManualTellsWarningsThatExist(t *testing.T) {
 	var source strings.Builder
-	for _, dir := range []string{".", "../node", "../flood", "../register", "../logging", "../process", "../control"} {
+	for _, dir := range []string{".", "../node", "../flood", "../register", "../logging", "../process", "../control", "../peer", "../anycast"} {
 		files, err := filepath.Glob(dir + "/*.go")
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: got %d files and %v, want some", dir, len(files), err)

@@ -101,10 +101,15 @@ func nodeNeeds(c *config.Config) preflight.Input {
 	return in
 }
 
-// Capabilities are CAP_NET_RAW for flooding, none else.
+// Capabilities are CAP_NET_RAW for flooding and CAP_NET_ADMIN for the service
+// address on the loopback interface.
 func (s *nodeService) Capabilities() []process.Capability {
+	var caps []process.Capability
 	if s.cfg.EnableVXLANListen && !s.cfg.NoFlood {
-		return []process.Capability{process.NetRaw}
+		caps = append(caps, process.NetRaw)
 	}
-	return nil
+	if s.cfg.InstallSvcnodeIP {
+		caps = append(caps, process.NetAdmin)
+	}
+	return caps
 }

@@ -34,6 +34,14 @@ func runVxsnd(args []string, stdout, stderr io.Writer) error {
 			return err
 		}
 		return checkSystem(&d.running, stdout)
+	case cl.cleanup:
+		if err := d.load(); err != nil {
+			return err
+		}
+		if err := node.Cleanup(d.running); err != nil {
+			return startError(err, exitFailed)
+		}
+		return nil
 	case cl.test:
 		if err := d.load(); err != nil {
 			return err

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"vxsnd/internal/vxlan"
@@ -227,4 +228,50 @@ var memberships = kind[[]Membership]{
 			return m.Addr.String() + " " + list(m.VNIs, vxlan.VNI.String)
 		})
 	},
+}
+
+// prefixes is the kind of a list of prefixes; an address is the prefix of that
+// address alone. Each is kept once.
+var prefixes = kind[[]netip.Prefix]{
+	parse: func(s string) ([]netip.Prefix, error) {
+		if isNone(s) {
+			return nil, nil
+		}
+		var ps []netip.Prefix
+		for _, f := range fields(s) {
+			p, err := parsePrefix(f)
+			if err != nil {
+				return nil, err
+			}
+			if !slices.Contains(ps, p) {
+				ps = append(ps, p)
+			}
+		}
+		return ps, nil
+	},
+	format: func(ps []netip.Prefix) string { return list(ps, netip.Prefix.String) },
+}
+
+// parsePrefix reads ADDRESS/LENGTH or an address, unmapped. Bits behind the
+// length must be zero: who sets them means something else than is written.
+func parsePrefix(s string) (netip.Prefix, error) {
+	if !strings.Contains(s, "/") {
+		a, err := parseUnicast(s)
+		if err != nil {
+			return netip.Prefix{}, err
+		}
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err != nil {
+		return netip.Prefix{}, fmt.Errorf("%q is not a prefix (ADDRESS/LENGTH) or an address", s)
+	}
+	// IPv4 in IPv6 has the 32 bits of IPv4 behind 96 others.
+	if a := p.Addr(); a.Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(a.Unmap(), p.Bits()-96)
+	}
+	if m := p.Masked(); p != m {
+		return netip.Prefix{}, fmt.Errorf("%q has bits set behind its length, %s has not", s, m)
+	}
+	return p, nil
 }

@@ -20,6 +20,12 @@ func (l *loader) check(c *Config) {
 	if l.sound("vxfld_proxy_servers", "area") && len(c.Tiers.ProxyServers) > 0 && !c.Tiers.HasArea {
 		l.complain("needs area to be set", "set area to the number of this node's area", "vxfld_proxy_servers")
 	}
+	if l.program == Vxsnd && l.sound("install_svcnode_ip", "svcnode_ip") && c.InstallSvcnodeIP && c.SvcnodeIP.IsUnspecified() {
+		c.InstallSvcnodeIP = false
+		if win := l.winner("install_svcnode_ip"); win != nil {
+			l.warnings = append(l.warnings, win.at("nothing is installed, since svcnode_ip is "+c.SvcnodeIP.String(), ""))
+		}
+	}
 	for i := range table {
 		o := &table[i]
 		win := l.winner(o.Name)

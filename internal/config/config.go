@@ -68,8 +68,11 @@ type Dynamic struct {
 	LogFileSize    int64 // bytes at which a log file is rotated; 0: never
 	LogBackupCount int   // rotated log files that are kept
 
-	SvcnodePeers     []Peer // peers as configured: this node's own address may be among them
-	InstallSvcnodeIP bool   // put SvcnodeIP on the loopback interface while ready
+	SvcnodePeers     []Peer         // peers as configured: this node's own address may be among them
+	PeerAllow        []netip.Prefix // of others that are believed as peers are; masked, unmapped
+	InstallSvcnodeIP bool           // put SvcnodeIP, which is no wildcard then, on the loopback interface while ready
+	AnycastLifetime  time.Duration  // life of that address without renewal, in whole seconds
+	DrainTime        time.Duration  // time that a stop still serves after the address has gone
 
 	Holdtime time.Duration // life of a learned member, 1 s to HoldtimeStatic
 	AgeCheck time.Duration // longest time between sweeps
@@ -83,8 +86,10 @@ type Dynamic struct {
 	Oversize       Oversize
 	Limits         Limits
 
-	SyncTargets int // peers asked for their table at start
-	Tiers       Tiers
+	SyncTargets    int           // peers asked for their table at start
+	SyncTimeout    time.Duration // longest time that a start waits for it
+	ResyncInterval time.Duration // time between comparisons with a peer's table; 0: none
+	Tiers          Tiers
 
 	RefreshRate     int           // vxrd: registrations per holdtime
 	ConfigCheckRate time.Duration // vxrd: time between comparisons with the kernel

@@ -24,7 +24,7 @@ func TestDefaultIsWhatAnEmptyFileGives(t *testing.T) {
 	}
 }
 
-var compareAddr = cmpopts.EquateComparable(netip.Addr{})
+var compareAddr = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 // diffConfig compares what files and programs can see of two configurations.
 func diffConfig(want, got config.Config) string { return cmp.Diff(want, got, compareAddr) }

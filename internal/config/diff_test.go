@@ -30,6 +30,8 @@ vxfld_port = 1
 svcnode_ip = 192.0.2.1
 src_ip = 192.0.2.1
 install_svcnode_ip = yes
+anycast_lifetime = 2
+drain_time = 1
 max_packet_size = 1000
 enable_vxlan_listen = no
 no_flood = yes
@@ -51,7 +53,10 @@ max_entries = 1
 max_learned = 1
 max_holdtime = 1
 svcnode_peers = 192.0.2.1:1
+peer_allow = 192.0.2.0/24
 sync_targets = 2
+sync_timeout = 1
+resync_interval = 1
 area = 1
 proxy_id = 192.0.2.1
 vxfld_proxy_servers = 192.0.2.1:1
@@ -94,6 +99,9 @@ func TestReloadIsWhatTheConfigKeepsApart(t *testing.T) {
 		switch o.Name {
 		case "vxlan_port": // the others follow it
 			text += "vxlan_listen_port = 4789\nvxlan_dest_port = 4789\n"
+		case "install_svcnode_ip":
+			text += "svcnode_ip = 192.0.2.1\n"
+			def = mustParse(t, "svcnode_ip = 192.0.2.1")
 		case "vxfld_proxy_servers":
 			text += "area = 1\n"
 			def = mustParse(t, "area = 1")

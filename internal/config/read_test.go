@@ -68,11 +68,11 @@ func TestReadingRules(t *testing.T) {
 		{"ports follow vxlan_port", "vxlan_port = 8472\n", "vxlan_port = 8472\nvxlan_listen_port = 8472\nvxlan_dest_port = 8472\n"},
 		{"ports that are set do not", "vxlan_dest_port = 4789\nvxlan_port = 8472\n", "vxlan_port = 8472\nvxlan_listen_port = 8472\n"},
 		{"peers follow vxfld_port", "svcnode_peers = a\nvxfld_port = 9\n",
-			"vxfld_port = 9\nsvcnode_peers = a:9\nwarning: f:1: svcnode_peers: nothing is sent to peers and no table is asked of them in this version; what they relay is taken, and their addresses get no copies\n"},
-		{"an empty value of what is to come is no cause for a word", "svcnode_peers =\narea = none\nproxy_id =\n", ""},
+			"vxfld_port = 9\nsvcnode_peers = a:9\n"},
+		{"an empty value of what is to come is no cause for a word", "vxfld_proxy_servers =\narea = none\nproxy_id =\n", ""},
 		{"a default of what is to come is no cause for a word", "logdest = Syslog\npidfile = /var/run/vxsnd.pid\nproxy_local_only = yes\n", ""},
-		{"each option that is to come gets one word", "sync_targets = 2\n[common]\nsync_targets = 3\n",
-			"sync_targets = 3\nwarning: f:3: [common] sync_targets: has no effect in this version\n"},
+		{"each option that is to come gets one word", "area = 2\n[common]\narea = 3\n",
+			"area = 3\nwarning: f:3: [common] area: has no effect in this version\n"},
 		{"one port for two", "vxlan_listen_port = 10001\n",
 			"error: f:1: vxlan_listen_port: vxlan_listen_port and vxfld_port are both 10001, but each needs its own port\n"},
 		{"one port for two, but no data", "vxfld_port = 4789\nno_flood = yes\n", "vxfld_port = 4789\nno_flood = true\n"},
@@ -110,8 +110,7 @@ func TestContinuationThatLooksLikeAnOptionEarnsAWarning(t *testing.T) {
 		{"no option", "logdest = /tmp/x\n a = b\n = c\n [d]\n", "logdest = /tmp/x a = b = c [d]\n"},
 		{"the other program's", "[vxrd]\nlogdest = /tmp/x\n area = 1\n", ""},
 		{"hosts named like options", "vxfld_port = 9\nvxfld_proxy_servers = none\nsvcnode_peers =\n svcnode:10001\n [2001:db8::1]:5\n 2001:db8::2\n",
-			"vxfld_port = 9\nsvcnode_peers = svcnode:10001 [2001:db8::1]:5 [2001:db8::2]:9\nwarning: f:3: svcnode_peers: nothing is sent to peers" +
-				" and no table is asked of them in this version; what they relay is taken, and their addresses get no copies\n"},
+			"vxfld_port = 9\nsvcnode_peers = svcnode:10001 [2001:db8::1]:5 [2001:db8::2]:9\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -252,7 +251,6 @@ func TestPrecedence(t *testing.T) {
 		flag("workers", "4"), flag("workers", "5"), flag("vtep_membership", "192.0.2.1,3"), flag("vtep_membership", "192.0.2.2 4"),
 		flag("svcnode_peers", "c"), flag("svcnode_peers", "d,e"),
 	}})
-	r.Warnings = nil
 	want := "workers = 5\nholdtime = 3\nage_check = 2\n" +
 		"vtep_membership = 192.0.2.1 1 192.0.2.1 2 192.0.2.1 3 192.0.2.2 4\n" +
 		"svcnode_peers = c:10001 d:10001 e:10001\n"
@@ -268,7 +266,8 @@ func TestServiceAddressOnTheCommandLineIsInstalled(t *testing.T) {
 	address := func(value string) config.Flag {
 		return config.Flag{Name: "--svcnode-ip", Option: "svcnode_ip", Value: value}
 	}
-	const effect = ": has no effect in this version: put svcnode_ip on the loopback interface by other means\n"
+	install := config.Flag{Name: "--install-addr", Option: "install_svcnode_ip", Value: "true"}
+	const nothing = ": nothing is installed, since svcnode_ip is "
 	tests := []struct {
 		name, text string
 		flags      []config.Flag
@@ -276,10 +275,19 @@ func TestServiceAddressOnTheCommandLineIsInstalled(t *testing.T) {
 	}{
 		{"flag", "", []config.Flag{address("192.0.2.1")}, "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"},
 		{"flag, and the file says yes", "install_addr = yes\n", []config.Flag{address("192.0.2.1")},
-			"svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\nwarning: f:1: install_addr" + effect},
-		{"two flags", "", []config.Flag{address("192.0.2.1"), {Name: "--install-addr", Option: "install_svcnode_ip", Value: "true"}},
-			"svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\nwarning: --install-addr" + effect},
+			"svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"},
+		{"two flags", "", []config.Flag{address("192.0.2.1"), install}, "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"},
 		{"file", "svcnode_ip = 192.0.2.1\n", nil, "svcnode_ip = 192.0.2.1\n"},
+		{"file with both", "svcnode_ip = 2001:db8::1\n[vxsnd]\ninstall_svcnode_ip = 1\n", nil,
+			"svcnode_ip = 2001:db8::1\ninstall_svcnode_ip = true\n"},
+		{"file without an address", "install_svcnode_ip = yes\n", nil,
+			"warning: f:1: install_svcnode_ip" + nothing + "0.0.0.0\n"},
+		{"file with the wildcard", "svcnode_ip = ::\n[vxsnd]\ninstall_addr = yes\n", nil,
+			"svcnode_ip = ::\nwarning: f:3: [vxsnd] install_addr" + nothing + "::\n"},
+		{"flag without an address", "", []config.Flag{install}, "warning: --install-addr" + nothing + "0.0.0.0\n"},
+		{"file without an address says no", "install_svcnode_ip = no\n", nil, ""},
+		{"one of the two is wrong", "install_svcnode_ip = yes\nsvcnode_ip = nowhere\n", nil,
+			"error: f:2: svcnode_ip: \"nowhere\" is not an IPv4 or IPv6 address\n"},
 		{"flag, but the file says no", "install_addr = no\n", []config.Flag{address("192.0.2.1")}, "svcnode_ip = 192.0.2.1\n"},
 		{"flag with the wildcard", "", []config.Flag{address("0.0.0.0")}, ""},
 		{"flag twice", "", []config.Flag{address("192.0.2.1"), address("192.0.2.2")},

@@ -39,6 +39,11 @@ receive_queue - 8388608 -
 udp_checksum enable_udp_chksum zero R
 vtep_membership - none R
 sync_targets - 1 R
+sync_timeout - 30 R
+resync_interval - 300 R
+peer_allow - none R
+anycast_lifetime - 3 R
+drain_time - 2 R
 area - none R
 proxy_id - none R
 vxfld_proxy_servers - none R
@@ -148,6 +153,7 @@ func TestDumpReadsBack(t *testing.T) {
 	values := map[string][]string{
 		"logdest":         {"stdout", "/var/log/a #b;c", "vxsnd.log"},
 		"svcnode_peers":   {"none", "sn1 [2001:db8::1]:5,192.0.2.1"},
+		"peer_allow":      {"none", "192.0.2.1,198.51.100.0/24 2001:db8::/32 2001:db8::1"},
 		"vtep_membership": {"none", "192.0.2.1 1 2, 2001:db8::1 3"},
 		"area":            {"none", "0", "4294967295"},
 		"node_id":         {"auto", "0x123456789abc"},

@@ -15,6 +15,10 @@ const CommandShow = "show"
 // arguments are FDBArgs.
 const CommandFDB = "fdb"
 
+// CommandPeers is the command that is answered with one []Peer. It takes no
+// arguments.
+const CommandPeers = "peers"
+
 // MaxPart is how many entries an FDBPart holds at most, so that its line stays
 // well below the bound.
 const MaxPart = 1000
@@ -41,6 +45,11 @@ type Status struct {
 	SrcIP     netip.Addr `json:"src_ip,omitzero"`
 	// Peers are the peer service nodes as they are configured.
 	Peers []string `json:"peers,omitempty"`
+	// Waiting says what the node waits for before it is ready, empty if it is.
+	Waiting string `json:"waiting,omitempty"`
+	// Anycast is the service address that the node puts on an interface, nil if it
+	// puts none there.
+	Anycast *Anycast `json:"anycast,omitempty"`
 	// The UDP ports: of registrations, of data packets received and of copies.
 	VxfldPort       uint16 `json:"vxfld_port"`
 	VXLANListenPort uint16 `json:"vxlan_listen_port,omitempty"`
@@ -91,6 +100,70 @@ type Check struct {
 	Fix  string `json:"fix,omitempty"`
 }
 
+// An Anycast says how the service address on the loopback interface does.
+type Anycast struct {
+	Address netip.Addr `json:"address"`
+	// Interface is lo, or the VRF device.
+	Interface string `json:"interface"`
+	// Owner says whose the address there is: "vxsnd", "operator" or "none".
+	Owner string `json:"owner"`
+	// SinceSeconds is how long that has been so.
+	SinceSeconds int64 `json:"since_seconds"`
+	// Healthy tells whether the node is fit to have it, and Problem what is wrong
+	// with the node or the last change of the address.
+	Healthy bool   `json:"healthy"`
+	Problem string `json:"problem,omitempty"`
+	// Draining tells whether it was withdrawn and packets are still served.
+	Draining bool `json:"draining"`
+}
+
+// A Peer is one configured peer service node. Counters count since it was
+// configured.
+type Peer struct {
+	// Address is the peer's address with its port.
+	Address netip.AddrPort `json:"address"`
+	// Kind is "vxsnd" for a node that has shown itself to be of this kind,
+	// "other" until then.
+	Kind string `json:"kind"`
+	// Reachable tells whether the last TCP connection could be made, and Problem
+	// why it or the last dump failed.
+	Reachable bool   `json:"reachable"`
+	Problem   string `json:"problem,omitempty"`
+	// LastHeard is how many seconds ago the peer sent something over TCP; nil if it
+	// never did.
+	LastHeard *int64 `json:"last_heard"`
+	// Queue is how many relayed messages wait to be sent, Waiting how many members
+	// the peer is still to be told of; All says that it is to be told of all.
+	Queue   int  `json:"queue"`
+	Waiting int  `json:"waiting"`
+	All     bool `json:"all"`
+	// Relayed counts messages that were relayed, Dropped those that found the
+	// queue full and RelayErrors those that the kernel did not take.
+	Relayed     uint64 `json:"relayed"`
+	Dropped     uint64 `json:"dropped"`
+	RelayErrors uint64 `json:"relay_errors"`
+	// Updates counts members that the peer was told of, in UpdateConnections TCP
+	// connections; UpdateErrors counts connections that failed.
+	Updates           uint64 `json:"updates"`
+	UpdateConnections uint64 `json:"update_connections"`
+	UpdateErrors      uint64 `json:"update_errors"`
+	// LastDump is the last attempt to take the peer's table, nil if there was none.
+	LastDump *Dump `json:"last_dump"`
+	// Differ is how many entries were lacking here at the last comparison.
+	Differ int `json:"differ"`
+}
+
+// A Dump is an attempt to take a peer's table.
+type Dump struct {
+	// Ago is how many seconds ago it ended, Entries how many entries it brought and
+	// Milliseconds how long it took.
+	Ago          int64 `json:"ago"`
+	Entries      int   `json:"entries"`
+	Milliseconds int64 `json:"milliseconds"`
+	// Problem says why it failed, empty where it did not.
+	Problem string `json:"problem,omitempty"`
+}
+
 // FDBArgs are the arguments of CommandFDB.
 type FDBArgs struct {
 	// VNI is the one VNI to answer for, nil for all.
@@ -109,6 +182,8 @@ type FDBEntry struct {
 	// Identifier names the registering node, 0 for none. It is a string in JSON,
 	// whose numbers keep 53 bits in many readers.
 	Identifier uint64 `json:"identifier,string,omitempty"`
+	// Via is the peer that told of a static member, where it is known.
+	Via netip.Addr `json:"via,omitzero"`
 	// LastHeard is how many seconds ago the VTEP was last heard, rounded down;
 	// nil where that is not known or never happened.
 	LastHeard *int64 `json:"last_heard"`

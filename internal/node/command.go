@@ -34,7 +34,7 @@ func (n *Node) Commands(base func() control.Status) []control.Command {
 				return err
 			}
 			if a.VNI == nil {
-				return l.send(ctx, n.table.VNIs(nil), send)
+				return l.send(ctx, n.table.VNIs(nil), n.withVia(send))
 			}
 			vni := vxlan.VNI(*a.VNI)
 			if !vni.Valid() {
@@ -42,7 +42,13 @@ func (n *Node) Commands(base func() control.Status) []control.Command {
 					Code: control.CodeBadArgument, Text: fmt.Sprintf("vni %d is out of range 0..%d", *a.VNI, vxlan.MaxVNI),
 				}
 			}
-			return l.send(ctx, []vxlan.VNI{vni}, send)
+			return l.send(ctx, []vxlan.VNI{vni}, n.withVia(send))
+		}},
+		{Name: control.CommandPeers, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+			if err := control.DecodeArgs(args, &struct{}{}); err != nil {
+				return err
+			}
+			return send(n.shownPeers())
 		}},
 	}
 }
@@ -54,6 +60,10 @@ func (n *Node) fillStatus(s *control.Status) {
 	case <-n.ready:
 		s.Ready = true
 	default:
+		s.Waiting = "the table of a peer"
+	}
+	if a := n.address(); a != nil {
+		s.Anycast = shownAddress(c.SvcnodeIP, a.State())
 	}
 	s.Engine = "none"
 	s.ProtocolVersion = int(vxfld.V3)
@@ -88,5 +98,18 @@ func (n *Node) fillStatus(s *control.Status) {
 	s.Registrations = make(map[string]uint64)
 	for v := range register.NumVerdicts {
 		s.Registrations[v.String()] = n.register.Counters().Verdicts[v].Load()
+	}
+}
+
+// withVia has send tell by which peer static members came.
+func (n *Node) withVia(send func(any) error) func(any) error {
+	return func(v any) error {
+		part, _ := v.(control.FDBPart)
+		for i := range part {
+			if e := &part[i]; e.Source == fdb.Peer.String() && e.Seconds == nil {
+				e.Via, _ = n.group.Via(vxlan.VNI(e.VNI), e.Address)
+			}
+		}
+		return send(v)
 	}
 }

@@ -20,6 +20,9 @@ var (
 	ErrPrivilege = errors.New("lacks privilege")
 )
 
+// errInstall says that the error is about putting svcnode_ip on an interface.
+var errInstall = errors.New("install_svcnode_ip")
+
 // unprivilegedPort is the first port that needs no capability
 // (net.ipv4.ip_unprivileged_port_start, ip(7)).
 const unprivilegedPort = 1024
@@ -56,6 +59,9 @@ func (n *Node) explain(err error) error {
 	case errors.Is(err, unix.EACCES) && min(n.cfg.VxfldPort, n.cfg.VXLANListenPort) < unprivilegedPort:
 		return &startError{err, ErrPrivilege,
 			"ports below 1024 need CAP_NET_BIND_SERVICE: choose others, or start as root"}
+	case errors.Is(err, errInstall) && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)):
+		return &startError{err, ErrPrivilege,
+			"installing svcnode_ip needs CAP_NET_ADMIN: start as root, or with the drop-in anycast.conf of the unit; or put the address on the loopback interface by other means and leave install_svcnode_ip out"}
 	case sock.IsPrivilege(err):
 		return &startError{err, ErrPrivilege,
 			"flooding needs CAP_NET_RAW: start as root, or with AmbientCapabilities=CAP_NET_RAW in a unit; -R serves registrations alone without it"}
@@ -76,7 +82,11 @@ func (n *Node) explainVRF(err error) error {
 // given up its privileges by then.
 func (n *Node) explainReload(err error) error {
 	var e *startError
-	if err = n.explain(err); errors.As(err, &e) && e.kind == ErrPrivilege {
+	switch err = n.explain(err); {
+	case !errors.As(err, &e) || e.kind != ErrPrivilege:
+	case errors.Is(err, errInstall):
+		e.hint = "restart it: that takes CAP_NET_ADMIN, which a running node has given up unless it was started with install_svcnode_ip"
+	default:
 		e.hint = "restart it: that takes CAP_NET_RAW, which a running node has given up"
 	}
 	return err

@@ -42,10 +42,16 @@ type guard struct {
 	proxies []config.Peer
 	found   map[string][]netip.Addr // what host names resolved to
 	isPeers map[netip.Addr]struct{} // all addresses of peers
+	allow   []netip.Prefix          // peer_allow
+	seen    map[netip.Addr]struct{} // of those, who has spoken as a service node does
 
-	// changed holds a value when there are other names to resolve.
-	changed chan struct{}
+	changed chan struct{} // holds a value when there are other names to resolve
+	updated chan struct{} // holds a value when the addresses of peers may be others
+	looked  chan struct{} // closed when all names have been looked up once
 }
+
+// maxSeen bounds the service nodes that are known by what they sent.
+const maxSeen = 1024
 
 func newGuard(c *config.Config, t *fdb.Table, log logrus.FieldLogger) *guard {
 	g := &guard{
@@ -54,7 +60,10 @@ func newGuard(c *config.Config, t *fdb.Table, log logrus.FieldLogger) *guard {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		},
 		found:   make(map[string][]netip.Addr),
+		seen:    make(map[netip.Addr]struct{}),
 		changed: make(chan struct{}, 1),
+		updated: make(chan struct{}, 1),
+		looked:  make(chan struct{}),
 	}
 	for _, a := range []netip.Addr{c.SvcnodeIP, c.SrcIP} {
 		if !a.IsUnspecified() {
@@ -70,7 +79,8 @@ func newGuard(c *config.Config, t *fdb.Table, log logrus.FieldLogger) *guard {
 func (g *guard) configure(c *config.Config) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.peers, g.proxies = c.SvcnodePeers, c.Tiers.ProxyServers
+	g.peers, g.proxies, g.allow = c.SvcnodePeers, c.Tiers.ProxyServers, c.PeerAllow
+	maps.DeleteFunc(g.seen, func(a netip.Addr, _ struct{}) bool { return !g.allowsLocked(a) })
 	names := g.namesLocked()
 	maps.DeleteFunc(g.found, func(host string, _ []netip.Addr) bool { return !slices.Contains(names, host) })
 	g.excludeLocked()
@@ -107,6 +117,49 @@ func (g *guard) isPeer(a netip.Addr) bool {
 	return ok
 }
 
+// believes tells whether what a says about other nodes' members is taken: it
+// is a configured peer, or peer_allow names it.
+func (g *guard) believes(a netip.Addr) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.isPeers[a]
+	return ok || g.allowsLocked(a)
+}
+
+func (g *guard) allowsLocked(a netip.Addr) bool {
+	return slices.ContainsFunc(g.allow, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// see counts a, which is believed and has spoken as a service node does, among
+// the service nodes: it gets no copies.
+func (g *guard) see(a netip.Addr) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, peer := g.isPeers[a]
+	_, seen := g.seen[a]
+	if peer || seen || len(g.seen) >= maxSeen || !g.allowsLocked(a) {
+		return
+	}
+	g.seen[a] = struct{}{}
+	g.excludeLocked()
+}
+
+// peerAddrs returns the addresses of the configured peers, without this node's
+// own.
+func (g *guard) peerAddrs() []netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []netip.AddrPort
+	for _, p := range g.peers {
+		for _, a := range g.addrsLocked(p) {
+			if !slices.Contains(g.own, a) && !slices.Contains(g.service, a) {
+				out = append(out, netip.AddrPortFrom(a, p.Port))
+			}
+		}
+	}
+	return out
+}
+
 // excludeLocked hands the table the whole set. mu is held over it, so that
 // the last set wins.
 func (g *guard) excludeLocked() {
@@ -123,6 +176,9 @@ func (g *guard) excludeLocked() {
 			set[a] = fdb.ExcludedService
 		}
 	}
+	for a := range g.seen {
+		set[a] = fdb.ExcludedService
+	}
 	for _, a := range g.own {
 		set[a] = fdb.ExcludedOwn
 	}
@@ -130,6 +186,10 @@ func (g *guard) excludeLocked() {
 		set[a] = fdb.ExcludedService
 	}
 	g.table.Exclude(set)
+	select {
+	case g.updated <- struct{}{}:
+	default:
+	}
 }
 
 func (g *guard) addrsLocked(p config.Peer) []netip.Addr {
@@ -144,7 +204,7 @@ func (g *guard) addrsLocked(p config.Peer) []netip.Addr {
 // resolved to stays.
 func (g *guard) resolve(ctx context.Context) error {
 	warned := make(map[string]bool)
-	for {
+	for first := true; ; first = false {
 		g.mu.Lock()
 		names := g.namesLocked()
 		g.mu.Unlock()
@@ -163,6 +223,9 @@ func (g *guard) resolve(ctx context.Context) error {
 				g.resolved(host, addrs)
 			}
 			warned[host] = err != nil
+		}
+		if first {
+			close(g.looked)
 		}
 		select {
 		case <-ctx.Done():

@@ -20,10 +20,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"vxsnd/internal/anycast"
 	"vxsnd/internal/config"
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/flood"
 	"vxsnd/internal/logging"
+	"vxsnd/internal/peer"
 	"vxsnd/internal/register"
 	"vxsnd/internal/sock"
 	"vxsnd/internal/underlay"
@@ -39,6 +41,7 @@ type Node struct {
 	underlay *underlay.Underlay
 	control  []register.Conn
 	register *register.Server
+	group    *peer.Group
 	flooding *flooding
 	guard    *guard
 	repeats  logging.Limiter
@@ -46,15 +49,19 @@ type Node struct {
 	swept    atomic.Int64  // fdb.Time of the last sweep
 	meter    meter
 
-	mu  sync.Mutex // guards cfg
-	cfg config.Config
+	ran        bool          // Run has been called
+	reannounce chan struct{} // holds a value when the service address may be another matter
+
+	mu      sync.Mutex // guards what follows
+	cfg     config.Config
+	anycast *anycast.Address // nil while none is kept
 }
 
 // New builds a node, inert: it opens nothing and needs no privilege. An error
 // says what of the configuration cannot be built.
 func New(cfg config.Config, log logrus.FieldLogger) (*Node, error) {
 	log = logging.OrDiscard(log)
-	n := &Node{cfg: cfg, log: log, table: fdb.New(tableOptions(&cfg)), flooding: newFlooding(), ready: make(chan struct{})}
+	n := &Node{cfg: cfg, log: log, table: fdb.New(tableOptions(&cfg)), flooding: newFlooding(), ready: make(chan struct{}), reannounce: make(chan struct{}, 1)}
 	n.guard = newGuard(&cfg, n.table, log)
 	add, _ := memberChanges(nil, cfg.VTEPMembership)
 	if _, err := n.addMembers(add); err != nil {
@@ -70,7 +77,8 @@ func (n *Node) config() config.Config {
 	return n.cfg
 }
 
-// Ready is closed when the node serves: all sockets are bound.
+// Ready is closed when the node serves: all sockets are bound, and a peer's
+// table is taken in or waited for no longer.
 func (n *Node) Ready() <-chan struct{} { return n.ready }
 
 // floods tells whether a node with this configuration floods packets.
@@ -123,6 +131,7 @@ func floodSettings(c *config.Config) flood.Settings {
 func (n *Node) registerSettings(c *config.Config) register.Settings {
 	return register.Settings{
 		Holdtime: holdtime(c.Holdtime), MaxPacketSize: c.MaxPacketSize, Peer: n.guard.isPeer,
+		Believed: n.guard.believes, Seen: n.guard.see,
 	}
 }
 
@@ -184,9 +193,16 @@ func (n *Node) Listen(ctx context.Context) error {
 		}
 		n.control = append(n.control, c)
 	}
+	n.group = n.newGroup()
+	if err := n.group.Listen(ctx); err != nil {
+		return n.explain(err)
+	}
 	n.register = register.New(register.Options{
-		Conns: n.control, Table: n.table, Now: clock, Log: n.log, Settings: n.registerSettings(&n.cfg),
+		Conns: n.control, Table: n.table, Relayer: n.group, Now: clock, Log: n.log, Settings: n.registerSettings(&n.cfg),
 	})
+	if err := n.mayInstall(&n.cfg); err != nil {
+		return n.explain(err)
+	}
 	if !floods(&n.cfg) {
 		return nil
 	}
@@ -289,7 +305,7 @@ func allowedCPUs() ([]int, error) {
 
 // checkAddresses warns of addresses that make the node deaf or send to itself.
 func (n *Node) checkAddresses(own []netip.Addr) {
-	if a := n.cfg.SvcnodeIP; !a.IsUnspecified() && !slices.Contains(own, a) {
+	if a := n.cfg.SvcnodeIP; !a.IsUnspecified() && !installs(&n.cfg) && !slices.Contains(own, a) {
 		n.log.WithField("local", a).Warn("svcnode_ip is not an address of this machine: nothing arrives there until it is")
 	}
 	if a := n.cfg.SrcIP; !a.IsUnspecified() && !slices.Contains(own, a) {
@@ -314,15 +330,34 @@ func (n *Node) Run(ctx context.Context) error {
 	// slots again, the registration goroutines never wait for one of them.
 	runtime.GOMAXPROCS(2 * runtime.NumCPU())
 
-	g, gctx := errgroup.WithContext(ctx)
+	// The parts go on while the service address is withdrawn, and end then.
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, gctx := errgroup.WithContext(serving)
 	g.Go(func() error { return n.underlay.Run(gctx, n.guard.setOwn) })
 	g.Go(func() error { return n.guard.resolve(gctx) })
 	g.Go(func() error { return n.sweep(gctx) })
-	n.control = nil // Run closes them
+	n.control, n.ran = nil, true // Run closes the sockets of registration and group
 	g.Go(func() error { return n.register.Run(gctx) })
 	g.Go(func() error { return n.flooding.run(gctx) })
-	n.logReady()
-	close(n.ready)
+	g.Go(func() error { return n.runGroup(gctx) })
+	g.Go(func() error {
+		select {
+		case <-n.group.Synced():
+			n.group.SetReady()
+			n.logReady()
+			close(n.ready)
+		case <-gctx.Done():
+		}
+		return nil
+	})
+	g.Go(func() error {
+		defer stop()
+		actx, cancel := context.WithCancel(gctx)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return n.announce(actx, gctx)
+	})
 	err := g.Wait()
 	n.logStopped()
 	return err
@@ -334,6 +369,12 @@ func (n *Node) Close() error {
 	errs = append(errs, n.flooding.close())
 	for _, c := range n.control {
 		errs = append(errs, c.Close())
+	}
+	if n.group != nil && !n.ran {
+		errs = append(errs, n.group.Close())
+	}
+	if a := n.address(); a != nil {
+		errs = append(errs, a.Release())
 	}
 	if n.underlay != nil {
 		n.underlay.Close()

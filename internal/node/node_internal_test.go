@@ -266,6 +266,7 @@ func TestControlPlaneAlone(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() { done <- n.Run(ctx) }()
+	<-n.Ready()
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("got %v", err)

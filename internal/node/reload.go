@@ -32,6 +32,9 @@ type Change struct {
 func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 	old := n.config()
 	cfg.Static = old.Static
+	if err := n.mayInstall(&cfg); err != nil {
+		return nil, n.explainReload(err)
+	}
 	c := &Change{n: n, cfg: cfg}
 	add, gone := memberChanges(old.VTEPMembership, cfg.VTEPMembership)
 	// What a start would refuse must not come into force either.
@@ -78,6 +81,11 @@ func (c *Change) Commit() {
 		n.warnOfOwn(u.Addr)
 	}
 	n.register.Configure(n.registerSettings(&c.cfg))
+	n.group.Configure(n.groupSettings(&c.cfg))
+	select {
+	case n.reannounce <- struct{}{}:
+	default:
+	}
 	e := n.flooding.current()
 	switch {
 	case c.engine != nil:

@@ -166,6 +166,7 @@ func malformed(b []byte, err error) Verdict {
 
 // refresh deals with a REFRESH message.
 func (r *reader) refresh(now fdb.Time, version vxfld.Version, m *vxfld.Refresh, peer bool, from netip.AddrPort, to netip.Addr) Verdict {
+	st := r.settings.Load()
 	named := 0
 	for i := range m.VNIs {
 		named += len(m.VNIs[i].Addrs)
@@ -180,20 +181,24 @@ func (r *reader) refresh(now fdb.Time, version vxfld.Version, m *vxfld.Refresh, 
 			response = vxfld.ResponseRequested
 		}
 	}
+	believed := peer || st.Believed != nil && st.Believed(from.Addr())
 	asks := response == vxfld.ResponseRequested || response == vxfld.ResponseAll
 
 	verdict, source := VerdictRegistration, fdb.Registration
 	switch {
 	case m.Originator:
-	case version == vxfld.V1 && peer:
+	case version == vxfld.V1 && believed:
 		return VerdictAnswer
-	case peer:
+	case believed && (named > 0 || !asks):
 		verdict, source = VerdictRelayed, fdb.Peer
 	case named > 0 || !asks:
 		return VerdictNotPeer
 	}
 	if named == 0 && asks {
 		verdict = VerdictQuestion
+	}
+	if source == fdb.Peer && st.Seen != nil {
+		st.Seen(from.Addr())
 	}
 	took := named > 0 && r.take(now, m, source, from)
 	if m.Originator && r.relayer != nil {

@@ -96,6 +96,15 @@ type Settings struct {
 	// called concurrently; nil stands for no peers.
 	Peer func(a netip.Addr) bool
 
+	// Believed tells whether relayed registrations are taken from an address that
+	// is no configured peer's. It may be called concurrently; nil stands for no.
+	Believed func(a netip.Addr) bool
+
+	// Seen is called with the source of each relayed registration that is taken, so
+	// that it can be counted among the service nodes. It may be called
+	// concurrently; nil is not called.
+	Seen func(a netip.Addr)
+
 	// Pause is the time between two bursts of one answer; 100 ms where 0.
 	Pause time.Duration
 

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"vxsnd/internal/anycast"
+	"vxsnd/internal/config"
+)
+
+// installs tells whether a node with this configuration puts its service
+// address on the loopback interface.
+func installs(c *config.Config) bool { return c.InstallSvcnodeIP && !c.SvcnodeIP.IsUnspecified() }
+
+func (n *Node) newAddress(c *config.Config) *anycast.Address {
+	return anycast.New(anycast.Options{
+		Addr: c.SvcnodeIP, Lifetime: c.AnycastLifetime, VRF: c.VRF, Log: n.log,
+	})
+}
+
+// address returns the service address that the node keeps, nil for none.
+func (n *Node) address() *anycast.Address {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.anycast
+}
+
+func (n *Node) setAddress(a *anycast.Address) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.anycast = a
+}
+
+// announce keeps the service address where it is to be, from the moment at which
+// the node is ready until ctx is done, and takes it away then: packets that
+// still come are served for the drain time, unless serving has ended.
+func (n *Node) announce(ctx, serving context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-n.ready:
+	}
+	var err error
+	for again := true; again && err == nil; {
+		again, err = n.announceTurn(ctx)
+	}
+	a := n.address()
+	if a == nil {
+		return err
+	}
+	if werr := a.Withdraw(); werr != nil {
+		n.log.WithError(werr).Warn("service address not withdrawn")
+	}
+	if !a.State().Draining {
+		return err // it was not ours
+	}
+	c := n.config()
+	select {
+	case <-serving.Done():
+	case <-time.After(c.DrainTime):
+	}
+	return err
+}
+
+// announceTurn keeps the address as the configuration of now has it, until
+// ctx is done or another configuration is there, which again tells.
+func (n *Node) announceTurn(ctx context.Context) (again bool, err error) {
+	c := n.config()
+	if !installs(&c) {
+		if a := n.address(); a != nil {
+			n.setAddress(nil)
+			if err := a.Withdraw(); err != nil {
+				n.log.WithError(err).Warn("service address not withdrawn")
+			}
+			if err := a.Release(); err != nil {
+				n.log.WithError(err).Warn("route to the service address not removed")
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return false, nil
+		case <-n.reannounce:
+			return true, nil
+		}
+	}
+	a := n.newAddress(&c)
+	n.setAddress(a)
+	actx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(actx, n.Alive) }()
+	select {
+	case err := <-ended:
+		return false, err
+	case <-n.reannounce:
+		cancel()
+		return true, <-ended
+	}
+}
+
+// mayInstall returns why the node could not put the service address on the
+// loopback interface, if it is to do that.
+func (n *Node) mayInstall(c *config.Config) error {
+	if !installs(c) {
+		return nil
+	}
+	if err := n.newAddress(c).Check(); err != nil {
+		return fmt.Errorf("%w: %w", errInstall, err)
+	}
+	return nil
+}
+
+// Cleanup removes what a node with this configuration that was killed may have
+// left: its service address, which the kernel removes too once its lifetime is
+// over, and the route for draining. An operator's address stays. Errors match
+// ErrPrivilege where they are of that kind. The node must not run.
+func Cleanup(cfg config.Config) error {
+	if cfg.SvcnodeIP.IsUnspecified() {
+		return nil
+	}
+	if err := anycast.Cleanup(cfg.SvcnodeIP, cfg.VRF); err != nil {
+		return (&Node{cfg: cfg}).explain(fmt.Errorf("%w: %w", errInstall, err))
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"net/netip"
+	"time"
+
+	"vxsnd/internal/anycast"
+	"vxsnd/internal/control"
+	"vxsnd/internal/fdb"
+)
+
+// shownAddress is the state of the service address as the management socket
+// shows it.
+func shownAddress(addr netip.Addr, s anycast.State) *control.Anycast {
+	out := &control.Anycast{
+		Address: addr, Interface: s.Iface, Owner: s.Owner.String(), Healthy: s.Healthy, Draining: s.Draining,
+	}
+	if !s.Since.IsZero() {
+		out.SinceSeconds = int64(time.Since(s.Since) / time.Second)
+	}
+	if s.Err != nil {
+		out.Problem = s.Err.Error()
+	} else if s.Health != nil {
+		out.Problem = s.Health.Error()
+	}
+	return out
+}
+
+// shownPeers are the peers as the management socket shows them, in the order of
+// the configuration.
+func (n *Node) shownPeers() []control.Peer {
+	now := clock()
+	ago := func(t fdb.Time) int64 { return int64(max(0, now.Sub(t)) / time.Second) }
+	out := []control.Peer{}
+	for _, s := range n.group.States() {
+		p := control.Peer{
+			Address: s.Addr, Kind: "other", Reachable: s.Reachable,
+			Queue: s.Queue, Waiting: s.Waiting, All: s.All,
+			Relayed: s.Relayed, Dropped: s.Dropped, RelayErrors: s.RelayErrors,
+			Updates: s.Updates, UpdateConnections: s.UpdateConnections, UpdateErrors: s.UpdateErrors,
+			Differ: s.Differ,
+		}
+		if s.Ours {
+			p.Kind = "vxsnd"
+		}
+		if s.Err != nil {
+			p.Problem = s.Err.Error()
+		}
+		if s.LastHeard != 0 {
+			heard := ago(s.LastHeard)
+			p.LastHeard = &heard
+		}
+		if d := s.LastDump; d.When != 0 {
+			p.LastDump = &control.Dump{Ago: ago(d.When), Entries: d.Entries, Milliseconds: d.Duration.Milliseconds()}
+			if d.Err != nil {
+				p.LastDump.Problem = d.Err.Error()
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
