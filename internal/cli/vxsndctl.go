@@ -23,10 +23,11 @@ var vxsndSockets = []string{"/run/vxsnd/vxsnd.sock", "/var/run/vxsnd.sock"}
 
 const vxsndctlHelp = `Usage: vxsndctl [-u FILE] [-j | --json] COMMAND
 
-Shows what a running vxsnd does and which members it has.
+Shows what a running vxsnd does, its peers and which members it has.
 
 Commands:
   show                 how the daemon does: addresses, table, counters
+  peers                how its exchange with each peer goes
   fdb [VNI]            the members of all VXLANs, or of one
   help                 print this help and exit
 
@@ -67,7 +68,8 @@ type ctlCommand struct {
 }
 
 var ctlCommands = []ctlCommand{
-	{control.CommandShow, false, newShowPrinter},
+	{control.CommandShow, false, printWhole(showText)},
+	{control.CommandPeers, false, printWhole(peersText)},
 	{control.CommandFDB, true, newFDBPrinter},
 }
 

@@ -18,24 +18,28 @@ import (
 	"vxsnd/internal/control"
 )
 
-// newShowPrinter returns a printer of the answer to show.
-func newShowPrinter(w io.Writer, f format) printer { return &showPrinter{w: w, f: f} }
+// printWhole returns a maker of printers of an answer in one piece, a T: text
+// writes it for people.
+func printWhole[T any](text func(*bytes.Buffer, *T)) func(io.Writer, format) printer {
+	return func(w io.Writer, f format) printer { return &wholePrinter[T]{w: w, f: f, text: text} }
+}
 
-type showPrinter struct {
+type wholePrinter[T any] struct {
 	w     io.Writer
 	f     format
+	text  func(*bytes.Buffer, *T)
 	shown bool
 }
 
-func (p *showPrinter) piece(data json.RawMessage) error {
+func (p *wholePrinter[T]) piece(data json.RawMessage) error {
 	p.shown = true
 	var b bytes.Buffer
 	if p.f == formatText {
-		var s control.Status
-		if err := json.Unmarshal(data, &s); err != nil {
+		var v T
+		if err := json.Unmarshal(data, &v); err != nil {
 			return fmt.Errorf("the answer is not understood: %w", err)
 		}
-		showText(&b, &s)
+		p.text(&b, &v)
 	} else {
 		// As it came, so that what a later daemon says of itself is there too.
 		if err := json.Indent(&b, data, "", "  "); err != nil {
@@ -47,9 +51,9 @@ func (p *showPrinter) piece(data json.RawMessage) error {
 	return err
 }
 
-func (p *showPrinter) end() error {
+func (p *wholePrinter[T]) end() error {
 	if !p.shown {
-		return errors.New("the daemon says nothing of itself")
+		return errors.New("the answer is empty")
 	}
 	return nil
 }
@@ -69,7 +73,11 @@ func showText(b *bytes.Buffer, s *control.Status) {
 	section("Daemon")
 	pair("Version", "%s %s, process %d", s.Program, s.Version, s.PID)
 	pair("Started", "%s, %s ago", s.Started.Local().Format(time.RFC3339), uptime(s.UptimeSeconds))
-	pair("Ready", "%s", map[bool]string{true: "yes", false: "no"}[s.Ready])
+	ready := yesNo(s.Ready)
+	if s.Waiting != "" {
+		ready += ", waiting for " + s.Waiting
+	}
+	pair("Ready", "%s", ready)
 	pair("Engine", "%s", s.Engine)
 	pair("Control (UDP) port", "%d", s.VxfldPort)
 	if s.VXLANListenPort != 0 {
@@ -78,6 +86,17 @@ func showText(b *bytes.Buffer, s *control.Status) {
 	pair("VRF", "%s", cmp.Or(s.VRF, "none"))
 	pair("Configuration", "%s", cmp.Or(strings.Join(s.ConfigFiles, ", "), "none"))
 	pair("Log lines lost", "%d", s.LogLinesLost)
+
+	if a := s.Anycast; a != nil {
+		section("Anycast address")
+		pair("Address", "%s on %s", a.Address, a.Interface)
+		pair("Installed", "%s, for %s", installed(a.Owner), uptime(a.SinceSeconds))
+		pair("Healthy", "%s", yesNo(a.Healthy))
+		pair("Draining", "%s", yesNo(a.Draining))
+		if a.Problem != "" {
+			pair("Problem", "%s", oneLine(a.Problem))
+		}
+	}
 
 	section("Table")
 	pair("VNIs", "%d", s.VNIs)
@@ -106,6 +125,24 @@ func showText(b *bytes.Buffer, s *control.Status) {
 			fmt.Fprintf(b, "    fix: %s\n", c.Fix)
 		}
 	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// installed says who put the anycast address where it is.
+func installed(owner string) string {
+	switch owner {
+	case "none":
+		return "no"
+	case "operator":
+		return "by an operator"
+	}
+	return "by " + owner
 }
 
 // showAddresses writes the table of the Python suite's show: two peers a line,

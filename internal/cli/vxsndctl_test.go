@@ -39,6 +39,8 @@ func cannedFDB() control.FDBPart {
 		}
 		return e
 	}
+	told := entry(2000, "100.100.100.100", "peer", -1, 0, 30)
+	told.Via = netip.MustParseAddr("10.0.0.12")
 	return control.FDBPart{
 		entry(10, "10.2.1.1", "registration", 82, 0x525400000001, 8),
 		entry(10, "10.2.1.2", "data", 12, 0, 78),
@@ -47,6 +49,7 @@ func cannedFDB() control.FDBPart {
 		entry(10, "10.2.1.3", "data", 90, 0, 0),
 		entry(10, "10.2.1.3", "operator", -1, 0, -1),
 		entry(2000, "100.100.100.100", "configuration", -1, 0, -1),
+		told,
 		entry(2000, "2001:db8::aaaa:bbbb:cccc:1", "registration", 65534, 1<<64-1-1<<63, 0),
 		entry(16777215, "10.2.1.1", "peer", 5, 3, 85),
 	}
@@ -58,7 +61,10 @@ func cannedStatus() control.Status {
 		Started: time.Date(2026, 11, 22, 10, 30, 0, 0, time.UTC), UptimeSeconds: 3*24*60*60 + 4*60*60 + 5*60 + 6,
 		Ready: true, Engine: "raw", ProtocolVersion: 3,
 		SvcnodeIP: netip.MustParseAddr("10.0.0.10"), SrcIP: netip.MustParseAddr("10.0.0.11"),
-		Peers:     []string{"10.0.0.13:10001", "10.0.0.12:10001", "10.0.0.14:10001"},
+		Peers: []string{"10.0.0.13:10001", "10.0.0.12:10001", "10.0.0.14:10001"},
+		Anycast: &control.Anycast{
+			Address: netip.MustParseAddr("10.0.0.10"), Interface: "lo", Owner: "vxsnd", SinceSeconds: 123, Healthy: true,
+		},
 		VxfldPort: 10001, VXLANListenPort: 4789, VXLANDestPort: 8472, VRF: "blue",
 		ConfigFiles: []string{"/etc/vxsnd.conf", "/etc/vxsnd.conf.override"},
 		VNIs:        2, Members: 5, Entries: 7, BySource: map[string]int{"registration": 4, "data": 3, "operator": 0},
@@ -74,10 +80,13 @@ func cannedStatus() control.Status {
 }
 
 // cannedCommands answer with entries in parts of size.
-func cannedCommands(s control.Status, fdb control.FDBPart, size int) []control.Command {
+func cannedCommands(s control.Status, peers []control.Peer, fdb control.FDBPart, size int) []control.Command {
 	return []control.Command{
 		{Name: control.CommandShow, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
 			return send(&s)
+		}},
+		{Name: control.CommandPeers, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
+			return send(peers)
 		}},
 		{Name: control.CommandFDB, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
 			var a control.FDBArgs
@@ -148,13 +157,17 @@ func TestVxsndctlScript(t *testing.T) {
 	}
 	daemons := map[string]func(path string) (func(), error){
 		"full": func(path string) (func(), error) {
-			return serveControl(path, cannedCommands(cannedStatus(), cannedFDB(), 3))
+			return serveControl(path, cannedCommands(cannedStatus(), cannedPeers(), cannedFDB(), 3))
 		},
 		"many": func(path string) (func(), error) {
-			return serveControl(path, cannedCommands(cannedStatus(), many, control.MaxPart))
+			return serveControl(path, cannedCommands(cannedStatus(), nil, many, control.MaxPart))
 		},
 		"empty": func(path string) (func(), error) {
-			return serveControl(path, cannedCommands(control.Status{Program: "vxsnd", Version: "devel", PID: 1, Engine: "none", VxfldPort: 10001, ProtocolVersion: 3}, nil, 1))
+			s := control.Status{
+				Program: "vxsnd", Version: "devel", PID: 1, Engine: "none", VxfldPort: 10001, ProtocolVersion: 3,
+				Waiting: "the table of a peer",
+			}
+			return serveControl(path, cannedCommands(s, []control.Peer{}, nil, 1))
 		},
 		"failing": func(path string) (func(), error) {
 			return serveControl(path, failing(errors.New("the table is on fire")))
@@ -262,13 +275,13 @@ func (f full) Write([]byte) (int, error) { return 0, f.err }
 
 func TestAnOutputThatFailsIsReported(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	stop, err := serveControl(path, cannedCommands(cannedStatus(), cannedFDB(), 1))
+	stop, err := serveControl(path, cannedCommands(cannedStatus(), cannedPeers(), cannedFDB(), 1))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer stop()
 	broken := errors.New("no space")
-	for _, args := range [][]string{{"show"}, {"fdb"}, {"fdb", "-j"}, {"fdb", "--json"}} {
+	for _, args := range [][]string{{"show"}, {"peers"}, {"peers", "-j"}, {"fdb"}, {"fdb", "-j"}, {"fdb", "--json"}} {
 		if err := runVxsndctl(append(args, "-u", path), full{broken}); !errors.Is(err, broken) {
 			t.Errorf("%q: got %v, want %v", args, err, broken)
 		}
@@ -318,7 +331,14 @@ func TestVxsndctlManualNamesEachFlagAndCommand(t *testing.T) {
 		}
 	}
 	// Every member of the JSON that --json prints.
-	for _, v := range []any{cannedStatus(), cannedFDB()[0]} {
+	values := []any{cannedStatus(), cannedStatus().Anycast, control.Status{Waiting: "x"}, control.Anycast{Problem: "x"}}
+	for _, p := range cannedPeers() {
+		values = append(values, p, p.LastDump)
+	}
+	for _, e := range cannedFDB() {
+		values = append(values, e)
+	}
+	for _, v := range values {
 		b, err := json.Marshal(v)
 		if err != nil {
 			t.Fatal(err)

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+
+	"vxsnd/internal/control"
+)
+
+// peerColumns are the heads of the table of peers.
+var peerColumns = []string{
+	"Address", "Kind", "State", "Heard", "Queue", "Waiting", "Relayed", "Dropped", "Updates", "Dump", "Differ",
+}
+
+// peersText writes the peers for people: a table, and below it what is wrong.
+func peersText(b *bytes.Buffer, peers *[]control.Peer) {
+	if len(*peers) == 0 {
+		b.WriteString("no peers are configured, or their names do not resolve\n")
+		return
+	}
+	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
+	var lines []string
+	for _, c := range peerColumns {
+		lines = append(lines, strings.Repeat("=", len(c)))
+	}
+	row(peerColumns...)
+	row(lines...)
+	for i := range *peers {
+		p := &(*peers)[i]
+		waiting := strconv.Itoa(p.Waiting)
+		if p.All {
+			waiting = "all"
+		}
+		row(p.Address.String(), p.Kind, peerState(p), peerHeard(p), strconv.Itoa(p.Queue), waiting,
+			strconv.FormatUint(p.Relayed, 10), strconv.FormatUint(p.Dropped+p.RelayErrors, 10),
+			strconv.FormatUint(p.Updates, 10), lastDump(p.LastDump), strconv.Itoa(p.Differ))
+	}
+	t.Flush() // a bytes.Buffer takes everything
+
+	sep := "\n"
+	problem := func(p *control.Peer, what, text string) {
+		if text != "" {
+			fmt.Fprintf(b, "%s%s: %s%s\n", sep, p.Address, what, oneLine(text))
+			sep = ""
+		}
+	}
+	for i := range *peers {
+		p := &(*peers)[i]
+		problem(p, "", p.Problem)
+		if d := p.LastDump; d != nil && d.Problem != p.Problem {
+			problem(p, "dump: ", d.Problem)
+		}
+	}
+}
+
+func peerState(p *control.Peer) string {
+	switch {
+	case p.Reachable:
+		return "up"
+	case p.Problem != "":
+		return "unreachable"
+	}
+	return "-" // nothing was to be told or asked yet
+}
+
+func peerHeard(p *control.Peer) string {
+	if p.LastHeard == nil {
+		return "-"
+	}
+	return uptime(*p.LastHeard) + " ago"
+}
+
+func lastDump(d *control.Dump) string {
+	switch {
+	case d == nil:
+		return "-"
+	case d.Problem != "":
+		return fmt.Sprintf("failed, %s ago", uptime(d.Ago))
+	}
+	return fmt.Sprintf("%d, %s ago", d.Entries, uptime(d.Ago))
+}
+
+// oneLine returns a text of several errors as one line.
+func oneLine(text string) string { return strings.ReplaceAll(text, "\n", "; ") }
