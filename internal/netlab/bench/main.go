@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Bench measures how fast vxsnd replicates, against the program that one
-// would write first, in one run: network namespaces hold a sender, the node
+// Bench measures what vxsnd does. How fast it replicates is measured against
+// the program that one would write first, in one run: network namespaces hold a sender, the node
 // and the receivers; the two programs take turns, so that a noisy machine
 // disturbs both. Believe the ratios.
 //
@@ -10,9 +10,13 @@
 //
 // The sender has one CPU to itself and the node the other; what the receivers
 // do happens on the node's CPU. The sender outruns both programs.
+//
+// What a group of service nodes does has a network of its own: see group.
 package main
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -20,6 +24,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -81,6 +86,17 @@ func command(args []string) error {
 			}
 			fmt.Println("msg=ready")
 			return obvious(n, vni)
+		case "register":
+			to, err := netip.ParseAddr(args[1])
+			if err != nil {
+				return err
+			}
+			n, err1 := strconv.Atoi(args[2])
+			rate, err2 := strconv.Atoi(args[3])
+			if err := errors.Join(err1, err2); err != nil {
+				return err
+			}
+			return register(to, n, rate)
 		}
 	}
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
@@ -90,6 +106,7 @@ func command(args []string) error {
 	f.IntVar(&p.rounds, "rounds", 3, "measurements of each program and size, alternated")
 	f.IntVar(&p.inner, "inner", 64, "length of the inner frame in bytes")
 	sizes := f.String("members", "8,64,512", "numbers of members")
+	parts := f.String("parts", strings.Join(allParts, ","), "what to measure")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -100,11 +117,20 @@ func command(args []string) error {
 		}
 		p.members = append(p.members, n)
 	}
+	for _, s := range strings.Split(*parts, ",") {
+		if !slices.Contains(allParts, s) {
+			return fmt.Errorf("-parts: %q is not one of %s", s, strings.Join(allParts, ", "))
+		}
+		p.parts = append(p.parts, s)
+	}
 	if runtime.NumCPU() < 2 {
 		return fmt.Errorf("needs two CPUs: one for the sender, one for the node")
 	}
 	return p.run()
 }
+
+// allParts are what there is to measure.
+var allParts = []string{"flood", "intake", "dump", "learn"}
 
 // A plan is what to measure.
 type plan struct {
@@ -113,6 +139,7 @@ type plan struct {
 	rounds  int
 	inner   int
 	members []int
+	parts   []string
 
 	self   string
 	dir    string
@@ -135,13 +162,29 @@ func (p *plan) run() (err error) {
 		return err
 	}
 	defer os.RemoveAll(p.dir)
+	fmt.Printf("%s, %d CPUs\n", machine(), runtime.NumCPU())
+	for _, part := range []struct {
+		name    string
+		measure func(*netlab.Lab) error
+	}{{"flood", p.measureFlooding}, {"intake", p.grouped(3, (*group).measureIntake)},
+		{"dump", p.grouped(2, (*group).measureDumps)}, {"learn", p.grouped(3, (*group).measureLearning)}} {
+		if !slices.Contains(p.parts, part.name) {
+			continue
+		}
+		if err := part.measure(lab); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// measureFlooding compares both programs with each number of members.
+func (p *plan) measureFlooding(lab *netlab.Lab) error {
 	if err := p.build(lab); err != nil {
 		return err
 	}
 	defer p.sink.Close()
-
-	fmt.Printf("%s, %d CPUs, inner frame %d bytes, %d rounds of %s each, alternated, median shown\n\n",
-		machine(), runtime.NumCPU(), p.inner, p.rounds, p.time)
+	fmt.Printf("\ninner frame %d bytes, %d rounds of %s each, alternated, median shown\n\n", p.inner, p.rounds, p.time)
 	fmt.Printf("%8s  %-10s %12s %8s %14s %10s %10s\n",
 		"members", "program", "copies/s", "ratio", "CPU s/M copies", "user time", "missing")
 	for _, n := range p.members {
@@ -150,6 +193,19 @@ func (p *plan) run() (err error) {
 		}
 	}
 	return nil
+}
+
+// grouped returns a measurement of a group of n nodes.
+func (p *plan) grouped(n int, measure func(*group, context.Context) error) func(*netlab.Lab) error {
+	return func(lab *netlab.Lab) error {
+		g, err := p.buildGroup(lab, n)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), groupLimit)
+		defer cancel()
+		return measure(g, ctx)
+	}
 }
 
 // compare measures both programs with n members and prints two lines.
