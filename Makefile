@@ -23,7 +23,7 @@ REPORT   := $(shell mktemp -u)
 export VXSND_NO_SKIP ?= $(ROOT)
 
 .DEFAULT_GOAL := build
-.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo uml
+.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo uml bird
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
 	@$(OWN)
 	@bin/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
 
-test: lint cgo uml ## everything that must pass (root for the tests in namespaces)
+test: lint cgo uml bird ## everything that must pass (root for the tests in namespaces)
 	@[ "$(ROOT)" ] || echo 'not root: tests in network namespaces are skipped (sudo make test runs them)'
 	@$(GO) tool gotestsum --format pkgname --jsonfile $(REPORT) -- -race -count=1 -timeout 10m ./... ; \
 	status=$$?; \
@@ -62,7 +62,7 @@ fuzz: go ## run each fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-bench: build ## measure against the obvious program, in namespaces (root)
+bench: build ## measure flooding against the obvious program, and a group of nodes (root)
 	@[ "$(ROOT)" ] || { echo 'make bench needs root for network namespaces: sudo make bench' >&2; exit 1; }
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/bench ./internal/netlab/bench
 	@$(OWN)
@@ -86,6 +86,7 @@ install: build ## install under DESTDIR and PREFIX (/usr/local); an existing vxs
 	sed -i 's,/usr/local/sbin/,$(PREFIX)/sbin/,' $(LIBDIR)/systemd/system/vxsnd.service
 	install -D -m 0644 -t $(LIBDIR)/sysusers.d etc/sysusers.d/vxsnd.conf
 	install -D -m 0644 -t $(DOCDIR)/examples/vxsnd.service.d etc/vxsnd.service.d/anycast.conf
+	sed -i 's,/usr/local/sbin/,$(PREFIX)/sbin/,' $(DOCDIR)/examples/vxsnd.service.d/anycast.conf
 	@[ -e $(DESTDIR)$(SYSCONF)/vxsnd.conf ] || install -D -m 0644 -v etc/vxsnd.conf $(DESTDIR)$(SYSCONF)/vxsnd.conf
 	@[ "$(DESTDIR)" ] || printf '%s\n' 'next, as root: systemd-sysusers $(LIBDIR)/sysusers.d/vxsnd.conf' \
 		'               systemctl daemon-reload' \
@@ -112,3 +113,8 @@ uml:
 	@[ ! "$(ROOT)" ] || { [ -x /usr/bin/linux.uml ] && command -v systemd-analyze >/dev/null; } || \
 		$(call apt,user-mode-linux systemd) || \
 		echo 'no user-mode-linux or no systemd: VXSND_MAY_SKIP=systemd leaves their tests out' >&2
+
+# A routing daemon announces the service nodes of a lab.
+bird:
+	@[ ! "$(ROOT)" ] || [ -x /usr/sbin/bird ] || command -v bird >/dev/null || $(call apt,bird2) || \
+		echo 'no BIRD: VXSND_MAY_SKIP=bird leaves its tests out' >&2

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"golang.org/x/net/ipv4"
@@ -214,5 +215,40 @@ func TestSegmentIsQuiet(t *testing.T) {
 	check(t, c.Reset())
 	if ps := must(c.Packets(nil))(t); len(ps) != 0 {
 		t.Errorf("got %d frames after Reset, want 0", len(ps))
+	}
+}
+
+// Addresses are listed with what is left of them, and routes with their gateways.
+func TestAddressesAndGateways(t *testing.T) {
+	l := netlab.Test(t)
+	n := must(l.Namespace("n"))(t)
+	check(t, netlab.Veth(n, "eth0", must(l.Namespace("m"))(t), "eth0", 0))
+	check(t, n.AddAddr("eth0", prefix("192.0.2.1/24")))
+	check(t, n.AddAddr("lo", prefix("2001:db8::1/128")))
+	if got := must(n.Addrs("eth0"))(t); len(got) != 1 || got[0].Prefix != prefix("192.0.2.1/24") || !got[0].Forever {
+		t.Errorf("got addresses %+v, want 192.0.2.1/24 for ever", got)
+	}
+	if got := must(n.Addrs("lo"))(t); !slices.ContainsFunc(got, func(a netlab.Addr) bool {
+		return a.Prefix == prefix("2001:db8::1/128") && a.Forever
+	}) {
+		t.Errorf("got addresses %+v, want 2001:db8::1/128 among them", got)
+	}
+	to, via := prefix("198.51.100.0/24"), netip.MustParseAddr("192.0.2.9")
+	check(t, n.AddRoute(netlab.Route{To: to, Via: via}))
+	for _, tt := range []struct {
+		to    string
+		table int
+		want  []netip.Addr
+	}{
+		{"198.51.100.0/24", 0, []netip.Addr{via}},
+		{"198.51.100.0/25", 0, nil},
+		{"192.0.2.0/24", 0, []netip.Addr{{}}},
+		{"192.0.2.1/32", unix.RT_TABLE_LOCAL, []netip.Addr{{}}},
+		{"2001:db8::1/128", unix.RT_TABLE_LOCAL, []netip.Addr{{}}},
+		{"2001:db8::2/128", unix.RT_TABLE_LOCAL, nil},
+	} {
+		if got := must(n.Gateways(prefix(tt.to), tt.table))(t); !slices.Equal(got, tt.want) {
+			t.Errorf("%s in table %d: got gateways %v, want %v", tt.to, tt.table, got, tt.want)
+		}
 	}
 }
