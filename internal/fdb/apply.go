@@ -107,6 +107,10 @@ func (w *writer) put(u *Update, addr *[16]byte) {
 			w.cost += costUpdate
 			return
 		}
+		if u.Repair && s.covers(m, u, exp) {
+			w.cost += costUpdate
+			return
+		}
 		if s.crowded(m, u.Source) {
 			w.refuse(RefusedEntries)
 			return
@@ -287,6 +291,16 @@ func (w *writer) learn(l *Learned) {
 	}
 	w.add(s, m, 0, Data, exp)
 	w.res.Added++
+}
+
+// covers tells whether the other carrier of a registrant's word has m for as
+// long as a repair says: then nothing is missing.
+func (s *segment) covers(m uint32, u *Update, exp Time) bool {
+	if u.Identifier == 0 || !u.Source.registrant() {
+		return false
+	}
+	e := s.entryOf(m, u.Identifier, other(u.Source))
+	return e != none && exp <= Time(s.entries[e].exp)
 }
 
 // crowded tells whether member m has as many entries of this kind of source as

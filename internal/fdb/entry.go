@@ -55,7 +55,8 @@ type Update struct {
 	// Static never ages.
 	Holdtime time.Duration
 	// Repair marks what a dump or a repair told. It adds what is missing and
-	// lengthens what is shorter here; it neither shortens nor replaces nor
+	// lengthens what is shorter here (a registrant's word that came by the other
+	// carrier is not missing); it neither shortens nor replaces nor
 	// withdraws, and it does not revive what has a tombstone.
 	Repair bool
 }

@@ -105,6 +105,9 @@ func (m *model) applyOne(now fdb.Time, u fdb.Update, res *fdb.Result) {
 		}
 		return
 	}
+	if s, held := m.entries[sibling]; held && u.Repair && sibling != k && u.Identifier != 0 && exp <= s {
+		return
+	}
 	if registrant(u.Source) && u.Identifier != 0 {
 		var rivals []key
 		for r := range m.entries {
