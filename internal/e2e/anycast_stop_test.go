@@ -107,12 +107,13 @@ func TestDrainIsCutShort(t *testing.T) {
 // removes it at once. One that is stopped loses it too, and gets it back.
 func TestServiceAddressOfADeadNode(t *testing.T) {
 	t.Parallel()
+	const defaultLifetime = "anycast_lifetime = 3"
 	t.Run("killed", func(t *testing.T) {
 		t.Parallel()
 		l := newLab(t, 0)
 		vs := l.vteps(2)
 		n := l.anycast(vs...)
-		n.start(installing(vs)...)
+		n.start(installing(vs, defaultLifetime)...)
 		n.waitService(true)
 		began := time.Now()
 		n.end(syscall.SIGKILL)
@@ -146,7 +147,7 @@ func TestServiceAddressOfADeadNode(t *testing.T) {
 		l := newLab(t, 0)
 		vs := l.vteps(2)
 		n := l.anycast(vs...)
-		n.start(installing(vs, "drain_time = 0")...)
+		n.start(installing(vs, defaultLifetime, "drain_time = 0")...)
 		n.waitService(true)
 		began := time.Now()
 		n.signal(syscall.SIGSTOP)

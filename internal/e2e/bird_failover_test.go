@@ -26,7 +26,7 @@ func TestAnycastGroup(t *testing.T) {
 	for name, proto := range map[string]routing{"OSPF": ospf, "BGP": bgp(0)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, proto, nil)
+			s := newSite(t, proto, func(int) []string { return []string{steady} })
 			began := time.Now()
 			s.start(1, 2, 3)
 			s.waitHops(1, 2, 3)
@@ -156,7 +156,7 @@ func TestAnycastHandover(t *testing.T) {
 	for name, proto := range map[string]routing{"OSPF": ospf, "BGP": bgp(10)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, proto, nil)
+			s := newSite(t, proto, func(int) []string { return []string{steady} })
 			s.start(1, 2, 3)
 			all := s.waitAnnounced()
 			s.register()
@@ -202,9 +202,9 @@ func TestAnycastAnnouncedWithTable(t *testing.T) {
 	}
 	s := newSite(t, bgp(10), func(i int) []string {
 		if i == 1 {
-			return []string{"drain_time = 1"}
+			return []string{steady, "drain_time = 1"}
 		}
-		return append(statics(i), "drain_time = 1")
+		return append(statics(i), steady, "drain_time = 1")
 	})
 	s.start(1, 2, 3)
 	s.waitHops(1)
@@ -233,7 +233,7 @@ func TestAnycastAnnouncedWithTable(t *testing.T) {
 func TestAnycastRebootAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, bgp(0), func(i int) []string {
-		return []string{"drain_time = 1", fmt.Sprintf("vtep_membership = 10.9.%d.1 7 8 9", i)}
+		return []string{steady, "drain_time = 1", fmt.Sprintf("vtep_membership = 10.9.%d.1 7 8 9", i)}
 	})
 	s.start(1, 2, 3)
 	s.waitAnnounced()

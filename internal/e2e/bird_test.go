@@ -117,7 +117,7 @@ protocol bgp uplink {
 	}
 }
 
-// newSite returns a site whose router and VTEPs run. extra may be nil.
+// newSite returns a site whose router and VTEPs run.
 func newSite(t *testing.T, proto routing, extra func(i int) []string) *site {
 	t.Helper()
 	if _, err := netlab.HasBIRD(); err != nil {
@@ -202,10 +202,7 @@ func (s *site) config(i int) []string {
 		"svcnode_ip = " + serviceAddr, "src_ip = " + linkAddr(nodeNet, i, 2).String(), "install_svcnode_ip = yes",
 		"svcnode_peers = " + strings.Join(peers, ", "), "workers = 1", "learning = off",
 	}
-	if s.extra != nil {
-		config = append(config, s.extra(i)...)
-	}
-	return config
+	return append(config, s.extra(i)...)
 }
 
 // hops returns the nodes, 1 to 3, that the router has routes to the service
