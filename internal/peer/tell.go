@@ -156,9 +156,10 @@ func (t *teller) note(b *batch, c *fdb.Change) {
 	case c.Reason != fdb.Withdrawn:
 	case static:
 		b.withdrawn[m] = struct{}{}
-	case t.statics[m] != 0:
+	default:
 		// Who withdrew it here has done so at the peers, where identifier 0 has
-		// but one entry for all that vouch for the member.
+		// but one entry for all that vouch for the member. What this node still has
+		// of it, static or learned, is told again; nothing is where it has nothing.
 		b.change(m)
 	}
 }
