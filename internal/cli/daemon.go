@@ -365,20 +365,24 @@ func (d *daemon) loop(ctx context.Context, sig *signals) error {
 		d.notify.Stopping()
 		return nil
 	})
-	if d.control != nil {
-		g.Go(func() error { return d.control.Run(ctx) })
-	}
 	g.Go(func() error { return d.attend(ctx, sig) })
-	// The watchdog is fed until the last packet is served.
+	// The watchdog is fed, and the management socket answers, until the last
+	// packet is served.
 	wctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	if d.control != nil {
+		g.Go(func() error { return d.control.Run(wctx) })
+	}
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
 		_ = process.RunWatchdog(wctx, d.notify, d.service.Alive, d.log)
 	}()
-	g.Go(func() error { return d.service.Run(ctx) })
+	g.Go(func() error {
+		defer stop()
+		return d.service.Run(ctx)
+	})
 	err := g.Wait()
-	stop()
 	<-watched
 	return err
 }
