@@ -70,6 +70,8 @@ func (g *Group) tell(ctx context.Context) {
 			return
 		case <-g.changed:
 			t.match(ctx, synced == nil)
+			// A shorter holdtime makes the next round due sooner.
+			round.Reset(t.last.Add(g.round()).Sub(g.now()))
 		case <-t.feed.C():
 			t.follow()
 		case <-synced:
