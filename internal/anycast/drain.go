@@ -4,6 +4,7 @@ package anycast
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
@@ -56,7 +57,10 @@ func (a *Address) Release() error {
 	if !a.State().Draining {
 		return nil
 	}
-	err := a.at(func(s *site, d device) error { return s.deleteRoute(s.route(d)) })
+	err := a.at(func(s *site, d device) error {
+		_, err := s.deleteRoute(s.route(d))
+		return err
+	})
 	a.update(func(s *State) { s.Draining = false })
 	return err
 }
@@ -83,19 +87,27 @@ func at(addr netip.Addr, vrf string, do func(*site, device) error) error {
 
 // Cleanup removes what a process that has crashed left: an address that Run put
 // there (the kernel may have removed it by then) and the route of Withdraw, known
-// by its RouteProtocol. vrf is that of Options. An operator's address stays. It
-// is no error if there is nothing to remove, or no such VRF any more. It needs
-// CAP_NET_ADMIN, and must not be called while a Run is under way on the machine.
-func Cleanup(addr netip.Addr, vrf string) error {
-	err := at(addr, vrf, func(s *site, d device) error {
+// by its RouteProtocol. It returns what that was, in words, each for a line of
+// its own. vrf is that of Options. An operator's address stays. It is no error if
+// there is nothing to remove, or no such VRF any more. It needs CAP_NET_ADMIN, and
+// must not be called while a Run is under way on the machine.
+func Cleanup(addr netip.Addr, vrf string) (removed []string, err error) {
+	err = at(addr, vrf, func(s *site, d device) error {
 		owner, err := s.owner(d)
 		if err == nil && owner != Operator {
 			err = s.remove(d)
 		}
-		return errors.Join(err, s.deleteRoute(s.route(d)))
+		if err == nil && owner == Ours {
+			removed = append(removed, fmt.Sprintf("address %s on %s", s.addr, ifaceOf(vrf)))
+		}
+		found, rerr := s.deleteRoute(s.route(d))
+		if found {
+			removed = append(removed, fmt.Sprintf("local route to %s", s.addr))
+		}
+		return errors.Join(err, rerr)
 	})
 	if errors.As(err, new(netlink.LinkNotFoundError)) {
-		return nil
+		return nil, nil
 	}
-	return err
+	return removed, err
 }

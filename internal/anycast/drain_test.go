@@ -5,9 +5,11 @@ package anycast_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -218,24 +220,41 @@ func (r *rig) crash() {
 	r.fresh()
 }
 
+// cleanUp returns what Cleanup says that it has removed.
+func (r *rig) cleanUp() (removed []string) {
+	r.Helper()
+	r.in(func() (err error) {
+		removed, err = anycast.Cleanup(r.addr, r.vrf)
+		return err
+	})
+	return removed
+}
+
 func TestCleanup(t *testing.T) { each(t, testCleanup) }
 
 func testCleanup(r *rig) {
-	clean := func() {
+	clean := func(want ...string) {
 		r.Helper()
-		r.in(func() error { return anycast.Cleanup(r.addr, r.vrf) })
+		if got := r.cleanUp(); !slices.Equal(got, want) {
+			r.Errorf("got %q removed, want %q", got, want)
+		}
 		if got := r.routes(); r.there() || len(got) != 0 {
 			r.Errorf("got address %v, routes %v, want nothing", r.there(), got)
 		}
 	}
 	clean()
 	r.crash()
-	clean()
+	clean("local route to " + r.addr.String())
+	// However busy the machine is, the kernel is not to be faster.
+	r.a = anycast.New(anycast.Options{Addr: r.addr, Lifetime: time.Hour, VRF: r.vrf})
 	stop := r.run()
 	r.waitThere()
 	stop()
-	clean()
-	r.in(func() error { return anycast.Cleanup(r.addr, "nosuchvrf") })
+	clean(fmt.Sprintf("address %s on %s", r.addr, r.iface()))
+	r.vrf = "nosuchvrf"
+	if got := r.cleanUp(); len(got) > 0 {
+		r.Errorf("got %q removed, want nothing", got)
+	}
 }
 
 func TestStartAfterCrash(t *testing.T) {

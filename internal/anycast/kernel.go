@@ -170,10 +170,11 @@ func (s *site) remove(d device) error {
 	// and has lost its expiry (ip6_route_info_create). To ask for none with
 	// IFA_F_NOPREFIXROUTE is no way out: FRR 10 takes that for an address that is
 	// not to be announced.
-	return s.deleteRoute(&netlink.Route{
+	_, err = s.deleteRoute(&netlink.Route{
 		LinkIndex: d.index, Dst: s.prefix(), Table: d.main, Type: unix.RTN_UNICAST,
 		Protocol: unix.RTPROT_KERNEL, Priority: prefixMetric,
 	})
+	return err
 }
 
 // route is the one that keeps the address local without the address itself. It
@@ -194,12 +195,13 @@ func (s *site) addRoute(d device) error {
 	return nil
 }
 
-// deleteRoute deletes a route, if it is there.
-func (s *site) deleteRoute(r *netlink.Route) error {
-	if err := s.nl.RouteDel(r); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("delete route to %s: %w", s.addr, err)
+// deleteRoute deletes a route, and tells whether it was there.
+func (s *site) deleteRoute(r *netlink.Route) (found bool, err error) {
+	err = s.nl.RouteDel(r)
+	if err == nil || errors.Is(err, unix.ESRCH) {
+		return err == nil, nil
 	}
-	return nil
+	return false, fmt.Errorf("delete route to %s: %w", s.addr, err)
 }
 
 // allowed returns an error if the kernel would not let the address be changed.

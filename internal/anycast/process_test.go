@@ -22,7 +22,7 @@ func TestProcessIsKilled(t *testing.T) {
 		killed := time.Now()
 		r.waitGone()
 		r.Logf("gone after %v", time.Since(killed))
-		r.in(func() error { return anycast.Cleanup(r.addr, "") })
+		r.cleanUp()
 		if got := r.routes(); len(got) != 0 {
 			r.Errorf("got routes %v after Cleanup, want none", got)
 		}

@@ -147,7 +147,7 @@ func (k *keeper) begin() {
 	k.reconcile(true)
 	d, err := k.site.device()
 	if err == nil {
-		err = k.site.deleteRoute(k.site.route(d))
+		_, err = k.site.deleteRoute(k.site.route(d))
 	}
 	// Beside an operator's address the privilege may be missing.
 	if err != nil && !(k.last == Operator && errors.Is(err, unix.EPERM)) {

@@ -187,7 +187,9 @@ func TestOperatorsAddress(t *testing.T) {
 				wantSame("Withdraw")
 				r.in(r.a.Release)
 				wantSame("Release")
-				r.in(func() error { return anycast.Cleanup(r.addr, "") })
+				if got := r.cleanUp(); len(got) > 0 {
+					r.Errorf("got %q removed, want nothing", got)
+				}
 				wantSame("Cleanup")
 			})
 		})

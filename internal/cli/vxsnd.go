@@ -35,13 +35,7 @@ func runVxsnd(args []string, stdout, stderr io.Writer) error {
 		}
 		return checkSystem(&d.running, stdout)
 	case cl.cleanup:
-		if err := d.load(); err != nil {
-			return err
-		}
-		if err := node.Cleanup(d.running); err != nil {
-			return startError(err, exitFailed)
-		}
-		return nil
+		return d.cleanUp()
 	case cl.test:
 		if err := d.load(); err != nil {
 			return err

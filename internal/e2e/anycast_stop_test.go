@@ -15,14 +15,15 @@ import (
 	"vxsnd/internal/netlab"
 )
 
-// cleanup runs what a unit does after its daemon has ended.
-func (n *node) cleanup(want int) (said string) {
+// cleanup runs what a unit does after its daemon has ended, and fails the test
+// unless it says what is wanted.
+func (n *node) cleanup(want int, said string) {
 	n.lab.t.Helper()
-	p := must(n.Start(exec.Command(program(n.lab.t), "--cleanup", "-c", n.file("vxsnd.conf"))))(n.lab.t)
-	if status := must(p.Wait(within(n.lab.t)))(n.lab.t); status != want {
-		n.lab.t.Errorf("clean up: got status %d, want %d; output:\n%s", status, want, p.Output())
+	p := must(n.Start(exec.Command(program(n.lab.t), "--cleanup", "-c", n.file("vxsnd.conf"),
+		"-u", n.file("vxsnd.sock"), "-p", n.file("vxsnd.pid"))))(n.lab.t)
+	if status := must(p.Wait(within(n.lab.t)))(n.lab.t); status != want || !strings.Contains(p.Output(), said) {
+		n.lab.t.Errorf("clean up: got status %d, want %d and %q; output:\n%s", status, want, said, p.Output())
 	}
-	return p.Output()
 }
 
 // Between the withdrawal of the address and the end every packet is flooded, and
@@ -97,7 +98,7 @@ func TestDrainIsCutShort(t *testing.T) {
 	n.signal(syscall.SIGTERM)
 	n.waitService(false)
 	n.end(syscall.SIGINT)
-	n.cleanup(0)
+	n.cleanup(0, "removed local route to "+serviceAddr+"\n")
 	if n.draining() {
 		t.Error("got the local route left after cleaning up")
 	}
@@ -127,16 +128,17 @@ func TestServiceAddressOfADeadNode(t *testing.T) {
 		n := l.anycast(vs...)
 		n.start(installing(vs, "anycast_lifetime = 3600")...)
 		n.waitService(true)
+		n.cleanup(1, "vxsnd.sock: a node is running that listens there\n")
 		n.end(syscall.SIGKILL)
 		if a, ok := n.service(); !ok || a.Left < 3000*time.Second {
 			t.Fatalf("got %+v, there: %t, want an address that lives for long", a, ok)
 		}
 		// Only who may change addresses can clean up.
 		cmd := asNobody(t)
-		cmd.Args = append(cmd.Args, "--cleanup", "-c", n.file("vxsnd.conf"))
+		cmd.Args = append(cmd.Args, "--cleanup", "-c", n.file("vxsnd.conf"), "-u", n.file("none.sock"))
 		wantRefusal(t, must(n.Start(cmd))(t), "CAP_NET_ADMIN")
-		for range 2 { // nothing left is no error
-			n.cleanup(0)
+		for _, said := range []string{"removed address " + serviceAddr + " on lo\n", "nothing to clean up\n"} {
+			n.cleanup(0, said)
 			if _, ok := n.service(); ok {
 				t.Error("got the address left after cleaning up")
 			}

@@ -314,7 +314,7 @@ func TestServiceAddressOfAnOperator(t *testing.T) {
 	n.end(syscall.SIGKILL)
 	check(t, ignore(n.DeleteAddr("lo", host(n.addr)), unix.EADDRNOTAVAIL))
 	check(t, n.AddAddr("lo", host(n.addr)))
-	n.cleanup(0)
+	n.cleanup(0, "nothing to clean up\n")
 	if !operators() {
 		t.Error("got the operator's address cleaned up")
 	}

@@ -215,7 +215,7 @@ func TestAnycastAnnouncedWithTable(t *testing.T) {
 	}
 	for range 3 {
 		s.nodes[0].end(syscall.SIGKILL)
-		s.nodes[0].cleanup(0)
+		s.nodes[0].cleanup(0, "removed address ")
 		s.waitHops(2)
 		began := time.Now()
 		s.start(1)

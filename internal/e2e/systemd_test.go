@@ -145,6 +145,15 @@ func TestUnitRuns(t *testing.T) {
 		systemctl(t, "restart", "vxsnd")
 		floods(t)
 		wantNoWarning(t)
+		// Cleaning up is not refused for what a killed one leaves.
+		cleaned := func() int {
+			out := must(systemd(t, "journalctl", "-u", "vxsnd", "-o", "cat", "-q", "--no-pager"))(t)
+			return strings.Count(out, "nothing to clean up\n")
+		}
+		before := cleaned()
+		check(t, syscall.Kill(mainPID(t), syscall.SIGKILL))
+		check(t, netlab.Wait(within(t), "the unit to clean up", func() bool { return cleaned() > before }))
+		systemctl(t, "stop", "vxsnd")
 		rmemMax(t, 8<<20)
 		check(t, os.Remove(unitDropIns+"/anycast.conf"))
 	})

@@ -115,14 +115,15 @@ func (n *Node) mayInstall(c *config.Config) error {
 
 // Cleanup removes what a node with this configuration that was killed may have
 // left: its service address, which the kernel removes too once its lifetime is
-// over, and the route for draining. An operator's address stays. Errors match
-// ErrPrivilege where they are of that kind. The node must not run.
-func Cleanup(cfg config.Config) error {
+// over, and the route for draining. It returns what that was, in words. An
+// operator's address stays. Errors match ErrPrivilege where they are of that kind.
+// The node must not run.
+func Cleanup(cfg config.Config) (removed []string, err error) {
 	if cfg.SvcnodeIP.IsUnspecified() {
-		return nil
+		return nil, nil
 	}
-	if err := anycast.Cleanup(cfg.SvcnodeIP, cfg.VRF); err != nil {
-		return (&Node{cfg: cfg}).explain(fmt.Errorf("%w: %w", errInstall, err))
+	if removed, err = anycast.Cleanup(cfg.SvcnodeIP, cfg.VRF); err != nil {
+		return removed, (&Node{cfg: cfg}).explain(fmt.Errorf("%w: %w", errInstall, err))
 	}
-	return nil
+	return removed, nil
 }
