@@ -48,8 +48,15 @@ func fuzz(f *testing.F, version vxfld.Version, typ vxfld.Type) {
 func FuzzRefreshV1(f *testing.F) { fuzz(f, vxfld.V1, vxfld.TypeRefresh) }
 func FuzzRefreshV2(f *testing.F) { fuzz(f, vxfld.V2, vxfld.TypeRefresh) }
 func FuzzRefreshV3(f *testing.F) { fuzz(f, vxfld.V3, vxfld.TypeRefresh) }
-func FuzzSync(f *testing.F)      { fuzz(f, vxfld.V3, vxfld.TypeSync) }
 func FuzzProxy(f *testing.F)     { fuzz(f, vxfld.V3, vxfld.TypeProxy) }
+
+func FuzzSync(f *testing.F) {
+	// The fields of docs/protocol.md section 7.
+	f.Add(unhex(f, "c00701"+"c80701"+"e80705"+"da0702abcd"+
+		"121e"+"085b"+"121a"+"0a060a040a010101"+"10ffff03"+"1800"+"e20709"+"0a07c001a80100c801"+
+		"1800"+"d00701"))
+	fuzz(f, vxfld.V3, vxfld.TypeSync)
+}
 
 func FuzzMessage(f *testing.F) {
 	for _, v := range vectors(f) {

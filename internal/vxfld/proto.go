@@ -17,8 +17,9 @@ const (
 	dictVNI        protowire.Number = 1
 	dictData       protowire.Number = 2
 	dataAddr       protowire.Number = 1
-	dataHoldtime   protowire.Number = 2 // SYNC only
-	dataIdentifier protowire.Number = 3 // SYNC only
+	dataHoldtime   protowire.Number = 2   // SYNC only
+	dataIdentifier protowire.Number = 3   // SYNC only
+	dataOwner      protowire.Number = 124 // SYNC only, docs/protocol.md section 7
 	addressOctets  protowire.Number = 1
 )
 

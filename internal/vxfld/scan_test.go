@@ -102,6 +102,7 @@ func TestSyncExtension(t *testing.T) {
 		{"answer", "0303" + "c00701" + "c80701" + "1800" + "d00701", vxfld.Sync{Node: vxfld.SyncNode, NotReady: true, Complete: true}},
 		{"digest", "0303" + "c00701" + "da0702abcd" + "1800", vxfld.Sync{Node: vxfld.SyncNode, Digest: []byte{0xab, 0xcd}}},
 		{"digest of nothing", "0303" + "da0700" + "1800", vxfld.Sync{Digest: []byte{}}},
+		{"round", "0303" + "c00701" + "e80705" + "1800" + "d00701", vxfld.Sync{Node: vxfld.SyncNode, Round: 5, Complete: true}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -124,6 +125,38 @@ func TestSyncExtension(t *testing.T) {
 				checkScan(t, b[:n:n])
 			}
 		})
+	}
+}
+
+// The owner of a member: the sender, another node, nobody.
+func TestSyncOwner(t *testing.T) {
+	b := unhex(t, "0303"+"1244"+"085b"+
+		"1217"+"0a060a040a010101"+"10ffff03"+"1800"+"e20706"+"0a0400000000"+
+		"1217"+"0a060a040a010101"+"10ffff03"+"1800"+"e20706"+"0a040a000007"+
+		"120e"+"0a060a040a010101"+"10ffff03"+"1800"+
+		"1800")
+	static := func(owner netip.Addr) vxfld.SyncEntry {
+		return vxfld.SyncEntry{Addr: addr("10.1.1.1"), Holdtime: vxfld.HoldtimeStatic, Owner: owner}
+	}
+	want := &vxfld.Sync{VNIs: []vxfld.VNIEntries{{VNI: 91, Entries: []vxfld.SyncEntry{
+		static(netip.IPv4Unspecified()), static(addr("10.0.0.7")), static(netip.Addr{}),
+	}}}}
+	m, err := vxfld.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(vxfld.Body(want), m.Body, equateAddrs); diff != "" {
+		t.Errorf("decoded (-want +got):\n%s", diff)
+	}
+	got, err := vxfld.Message{Version: vxfld.V3, Body: want}.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(b, got); diff != "" {
+		t.Errorf("encoded (-want +got):\n%s", diff)
+	}
+	for n := range len(b) + 1 {
+		checkScan(t, b[:n:n])
 	}
 }
 

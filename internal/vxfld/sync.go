@@ -22,6 +22,7 @@ const (
 	syncNotReady protowire.Number = 121
 	syncComplete protowire.Number = 122
 	syncDigest   protowire.Number = 123
+	syncRound    protowire.Number = 125
 )
 
 // SyncNode is what Sync.Node holds in messages of this implementation.
@@ -48,8 +49,12 @@ type Sync struct {
 	NotReady bool
 
 	// Complete ends an answer whose sender is of this implementation: without
-	// it the answer was cut off between two records.
+	// it the answer was cut off between two records. It also ends a round.
 	Complete bool
+
+	// Round is the same number, not 0, in all updates in which the sender tells of
+	// every member that its configuration names.
+	Round uint64
 
 	// Digest asks for the entries that the sender lacks; its content belongs to
 	// package peer. Nil is none.
@@ -73,6 +78,11 @@ type SyncEntry struct {
 
 	// Identifier names the node that registered it, 0 if none did.
 	Identifier uint64
+
+	// Owner is the node whose configuration names a static member of identifier 0;
+	// 0.0.0.0 is the sender. It is not valid where the member belongs to nobody in
+	// particular. It is a field of section 7.
+	Owner netip.Addr
 }
 
 // Type returns TypeSync.
@@ -125,6 +135,8 @@ func (s *Sync) field(fs *fields) error {
 		s.NotReady = fs.varint != 0
 	case fs.is(syncComplete, protowire.VarintType):
 		s.Complete = fs.varint != 0
+	case fs.is(syncRound, protowire.VarintType):
+		s.Round = fs.varint
 	case fs.is(syncDigest, protowire.BytesType):
 		s.Digest = fs.b[fs.start:fs.off:fs.off]
 	}
@@ -135,12 +147,14 @@ func (s *Sync) field(fs *fields) error {
 func parseEntry(b []byte, start int) (SyncEntry, error) {
 	e := SyncEntry{Holdtime: HoldtimeDefault}
 	fs := fields{b: b, off: start, in: "vteps.data"}
-	var a octets
+	var a, owner octets
 	for fs.next() {
 		var err error
 		switch {
 		case fs.is(dataAddr, protowire.BytesType):
 			err = a.parse(b[:fs.off], fs.start, "vteps.data.ip_addr")
+		case fs.is(dataOwner, protowire.BytesType):
+			err = owner.parse(b[:fs.off], fs.start, "vteps.data.owner")
 		case fs.is(dataHoldtime, protowire.VarintType):
 			e.Holdtime, err = fs.uint32("holdtime")
 		case fs.is(dataIdentifier, protowire.VarintType):
@@ -153,11 +167,15 @@ func parseEntry(b []byte, start int) (SyncEntry, error) {
 	if fs.err != nil {
 		return SyncEntry{}, fs.err
 	}
-	addr, err := a.addr("vteps.data.ip_addr", start)
-	if err != nil {
+	var err error
+	if e.Addr, err = a.addr("vteps.data.ip_addr", start); err != nil {
 		return SyncEntry{}, err
 	}
-	e.Addr = addr
+	if owner.found {
+		if e.Owner, err = owner.addr("vteps.data.owner", start); err != nil {
+			return SyncEntry{}, err
+		}
+	}
 	return e, nil
 }
 
@@ -170,6 +188,9 @@ func (s *Sync) appendTo(dst []byte, _ Version) ([]byte, error) {
 	}
 	if s.NotReady {
 		dst = appendVarintField(dst, syncNotReady, 1)
+	}
+	if s.Round != 0 {
+		dst = appendVarintField(dst, syncRound, s.Round)
 	}
 	if s.Digest != nil {
 		dst = protowire.AppendTag(dst, syncDigest, protowire.BytesType)
@@ -212,6 +233,9 @@ func AppendSyncRecord(dst []byte, r VNIEntries) ([]byte, error) {
 		if !e.Addr.Is4() {
 			return nil, fmt.Errorf("vni %s: address %s: %w", r.VNI, e.Addr, ErrRange)
 		}
+		if e.Owner.IsValid() && !e.Owner.Is4() {
+			return nil, fmt.Errorf("vni %s: owner %s: %w", r.VNI, e.Owner, ErrRange)
+		}
 		size += protowire.SizeTag(dictData) + protowire.SizeBytes(e.size())
 	}
 	dst = protowire.AppendTag(dst, syncVTEPs, protowire.BytesType)
@@ -224,13 +248,20 @@ func AppendSyncRecord(dst []byte, r VNIEntries) ([]byte, error) {
 		dst = appendAddrField(dst, dataAddr, e.Addr)
 		dst = appendVarintField(dst, dataHoldtime, uint64(e.Holdtime))
 		dst = appendVarintField(dst, dataIdentifier, e.Identifier)
+		if e.Owner.IsValid() {
+			dst = appendAddrField(dst, dataOwner, e.Owner)
+		}
 	}
 	return dst, nil
 }
 
 // size returns the length of the entry's VniData in bytes.
 func (e *SyncEntry) size() int {
-	return addrFieldSize(dataAddr, e.Addr) +
+	n := addrFieldSize(dataAddr, e.Addr) +
 		sizeVarintField(dataHoldtime, uint64(e.Holdtime)) +
 		sizeVarintField(dataIdentifier, e.Identifier)
+	if e.Owner.IsValid() {
+		n += addrFieldSize(dataOwner, e.Owner)
+	}
+	return n
 }
