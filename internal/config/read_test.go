@@ -267,16 +267,27 @@ func TestServiceAddressOnTheCommandLineIsInstalled(t *testing.T) {
 		return config.Flag{Name: "--svcnode-ip", Option: "svcnode_ip", Value: value}
 	}
 	install := config.Flag{Name: "--install-addr", Option: "install_svcnode_ip", Value: "true"}
+	not := config.Flag{Name: "--install-svcnode-ip", Option: "install_svcnode_ip", Value: "no"}
+	const installed = "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"
+	const overruled = ": overruled: --svcnode-ip has the address installed, unless --install-svcnode-ip=no is given too\n"
 	const nothing = ": nothing is installed, since svcnode_ip is "
 	tests := []struct {
 		name, text string
 		flags      []config.Flag
 		want       string
 	}{
-		{"flag", "", []config.Flag{address("192.0.2.1")}, "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"},
-		{"flag, and the file says yes", "install_addr = yes\n", []config.Flag{address("192.0.2.1")},
-			"svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"},
-		{"two flags", "", []config.Flag{address("192.0.2.1"), install}, "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"},
+		{"flag", "", []config.Flag{address("192.0.2.1")}, installed},
+		{"flag, and the file says yes", "install_addr = yes\n", []config.Flag{address("192.0.2.1")}, installed},
+		{"flag, but the file says no", "install_addr = no\n", []config.Flag{address("192.0.2.1")},
+			installed + "warning: f:1: install_addr" + overruled},
+		{"flag and address in the file, which says no", "svcnode_ip = 192.0.2.2\n[vxsnd]\ninstall_svcnode_ip = false\n",
+			[]config.Flag{address("192.0.2.1")}, installed + "warning: f:3: [vxsnd] install_svcnode_ip" + overruled},
+		{"two flags", "", []config.Flag{address("192.0.2.1"), install}, installed},
+		{"flag that says no", "", []config.Flag{address("192.0.2.1"), not}, "svcnode_ip = 192.0.2.1\n"},
+		{"flag that says no, but the file says yes", "install_svcnode_ip = yes\n", []config.Flag{not, address("192.0.2.1")},
+			"svcnode_ip = 192.0.2.1\n"},
+		{"flags and file say no", "install_svcnode_ip = no\n", []config.Flag{not, address("192.0.2.1")}, "svcnode_ip = 192.0.2.1\n"},
+		{"file with the address, flag that says yes", "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = no\n", []config.Flag{install}, installed},
 		{"file", "svcnode_ip = 192.0.2.1\n", nil, "svcnode_ip = 192.0.2.1\n"},
 		{"file with both", "svcnode_ip = 2001:db8::1\n[vxsnd]\ninstall_svcnode_ip = 1\n", nil,
 			"svcnode_ip = 2001:db8::1\ninstall_svcnode_ip = true\n"},
@@ -288,8 +299,7 @@ func TestServiceAddressOnTheCommandLineIsInstalled(t *testing.T) {
 		{"file without an address says no", "install_svcnode_ip = no\n", nil, ""},
 		{"one of the two is wrong", "install_svcnode_ip = yes\nsvcnode_ip = nowhere\n", nil,
 			"error: f:2: svcnode_ip: \"nowhere\" is not an IPv4 or IPv6 address\n"},
-		{"flag, but the file says no", "install_addr = no\n", []config.Flag{address("192.0.2.1")}, "svcnode_ip = 192.0.2.1\n"},
-		{"flag with the wildcard", "", []config.Flag{address("0.0.0.0")}, ""},
+		{"flag with the wildcard", "install_svcnode_ip = no\n", []config.Flag{address("0.0.0.0")}, ""},
 		{"flag twice", "", []config.Flag{address("192.0.2.1"), address("192.0.2.2")},
 			"error: --svcnode-ip: \"192.0.2.1 192.0.2.2\" is a list, but vxsnd takes one address (peers go into svcnode_peers)\n"},
 	}

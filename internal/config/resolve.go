@@ -171,11 +171,25 @@ func (l *loader) resolve() Config {
 			}
 		}
 	}
-	if s := l.winner("svcnode_ip"); s != nil && s.rank == rankFlag &&
-		!l.given("install_svcnode_ip") && !c.SvcnodeIP.IsUnspecified() {
-		c.InstallSvcnodeIP = true
-	}
+	l.install(&c)
 	return c
+}
+
+// install has an address of the command line installed, unless that itself
+// says no. A no of the file may be one that spells out the defaults.
+func (l *loader) install(c *Config) {
+	s := l.winner("svcnode_ip")
+	if l.program != Vxsnd || s == nil || s.rank != rankFlag || c.SvcnodeIP.IsUnspecified() {
+		return
+	}
+	asked := l.winner("install_svcnode_ip")
+	if asked != nil && asked.rank == rankFlag {
+		return
+	}
+	if asked != nil && !c.InstallSvcnodeIP {
+		l.warnings = append(l.warnings, asked.at("overruled: "+s.flag+" has the address installed, unless --install-svcnode-ip=no is given too", ""))
+	}
+	c.InstallSvcnodeIP = true
 }
 
 // apply checks the settings ss of option o and puts the winner into c.
