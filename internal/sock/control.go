@@ -23,6 +23,8 @@ const controlBuffer = 4 << 20
 type Control struct {
 	conn  *net.UDPConn
 	local netip.AddrPort
+	// onRefusal is told of datagrams that came back; see OnRefusal.
+	onRefusal func(to netip.AddrPort, err error)
 }
 
 // ListenControl binds the control socket. It sets neither SO_REUSEPORT nor
@@ -85,6 +87,9 @@ func (c *Control) LocalAddr() netip.AddrPort {
 func (c *Control) ReadFrom(b []byte) (n int, from netip.AddrPort, to netip.Addr, err error) {
 	var oob [controlSpace]byte
 	n, oobn, _, from, err := c.conn.ReadMsgUDPAddrPort(b, oob[:])
+	for err != nil && c.refused(err) {
+		n, oobn, _, from, err = c.conn.ReadMsgUDPAddrPort(b, oob[:])
+	}
 	if err != nil {
 		return 0, netip.AddrPort{}, netip.Addr{}, fmt.Errorf("read %s: %w", c.local, err)
 	}
@@ -124,10 +129,16 @@ func (c *Control) WriteTo(b []byte, to netip.AddrPort, from netip.Addr) error {
 		a := from.As16()
 		copy(ctl.add(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo)[:16], a[:])
 	}
-	if _, _, err := c.conn.WriteMsgUDPAddrPort(b, ctl.b, to); err != nil {
-		return fmt.Errorf("send to %s: %w", to, err)
+	var err error
+	for range writeTries {
+		if _, _, err = c.conn.WriteMsgUDPAddrPort(b, ctl.b, to); err == nil {
+			return nil
+		}
+		if !c.refused(err) {
+			break
+		}
 	}
-	return nil
+	return fmt.Errorf("send to %s: %w", to, err)
 }
 
 // Close releases the socket and ends a ReadFrom that waits.
