@@ -212,7 +212,7 @@ func (w *writer) withdraw(u *Update, tomb *tombKey) {
 	}
 	if m != none {
 		sources := [2]Source{u.Source, u.Source}
-		if u.Source.registrant() {
+		if u.Source.registrant() && !u.StaticOnly {
 			sources[1] = other(u.Source)
 		}
 		for i, src := range sources {
@@ -227,11 +227,16 @@ func (w *writer) withdraw(u *Update, tomb *tombKey) {
 			if i == 1 && src == Peer && u.Identifier == 0 && exp == Never {
 				continue // an operator's static entry, told by a peer
 			}
+			if u.StaticOnly && exp != Never {
+				continue
+			}
 			until = max(until, exp)
 			w.remove(s, e, Withdrawn)
 		}
 	}
-	t.tombs.add(t, tomb, until)
+	if !u.StaticOnly {
+		t.tombs.add(t, tomb, until)
+	}
 }
 
 func (w *writer) learn(l *Learned) {

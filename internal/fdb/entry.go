@@ -59,6 +59,10 @@ type Update struct {
 	// carrier is not missing); it neither shortens nor replaces nor
 	// withdraws, and it does not revive what has a tombstone.
 	Repair bool
+	// StaticOnly has a withdrawal remove the entry of Source alone, and only if it
+	// never ages. It leaves no tombstone: nobody withdrew the member, its source
+	// has no reason any more to hold it.
+	StaticOnly bool
 }
 
 // A Learned names the VTEP that a data packet came from, for Table.Learn.

@@ -66,6 +66,13 @@ func (m *model) applyOne(now fdb.Time, u fdb.Update, res *fdb.Result) {
 			res.Refused[fdb.RefusedInvalid]++
 			return
 		}
+		if u.StaticOnly {
+			if m.entries[k] == fdb.Never {
+				delete(m.entries, k)
+				res.Withdrawn++
+			}
+			return
+		}
 		until := max(now.Add(m.o.MaxHoldtime), m.tombs[tomb])
 		gone := []key{k}
 		if sibling != k && !(sibling.src == fdb.Peer && u.Identifier == 0 && m.entries[sibling] == fdb.Never) {
