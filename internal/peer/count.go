@@ -29,7 +29,8 @@ const (
 
 	// VerdictStranger is a connection from an address that SYNC is not taken from.
 	VerdictStranger
-	// VerdictBusy is a connection from an address that has too many.
+	// VerdictBusy is a connection from an address that has too many, or one that
+	// found no place in time.
 	VerdictBusy
 	// VerdictEmpty is a connection that was closed without a word.
 	VerdictEmpty
@@ -39,28 +40,21 @@ const (
 	VerdictBroken
 	// VerdictLarge is a message that is too large.
 	VerdictLarge
-	// VerdictShort is a message without a whole header.
-	VerdictShort
-	// VerdictVersion is a message of an unknown version.
-	VerdictVersion
-	// VerdictType is a message that is no SYNC.
-	VerdictType
-	// VerdictProtobuf is a message whose protobuf encoding is malformed.
-	VerdictProtobuf
-	// VerdictMissing is a message without a required field.
-	VerdictMissing
-	// VerdictVNI is a message with a VNI of more than 24 bits.
-	VerdictVNI
-	// VerdictAddress is a message with an address that is not four octets.
-	VerdictAddress
 	// VerdictDigest is a message with a digest of another size.
 	VerdictDigest
+	// verdictMalformed is the first of those on messages that the codec refuses:
+	// see Malformed.
+	verdictMalformed
 
 	// NumVerdicts is the number of verdicts.
-	NumVerdicts
+	NumVerdicts = verdictMalformed + Verdict(vxfld.NumReasons)
 )
 
-var verdictNames = [NumVerdicts]string{
+// Malformed returns the verdict on a message that the codec refuses. It has the
+// name of the reason.
+func Malformed(r vxfld.Reason) Verdict { return verdictMalformed + Verdict(r) }
+
+var verdictNames = [verdictMalformed]string{
 	VerdictUpdate:   "update",
 	VerdictRequest:  "request",
 	VerdictGreeting: "greeting",
@@ -71,20 +65,16 @@ var verdictNames = [NumVerdicts]string{
 	VerdictSlow:     "slow",
 	VerdictBroken:   "broken",
 	VerdictLarge:    "large",
-	VerdictShort:    "short",
-	VerdictVersion:  "version",
-	VerdictType:     "type",
-	VerdictProtobuf: "protobuf",
-	VerdictMissing:  "missing",
-	VerdictVNI:      "vni",
-	VerdictAddress:  "address",
 	VerdictDigest:   "digest",
 }
 
 // String returns the verdict's stable name, lower case with underscores.
 func (v Verdict) String() string {
-	if v < NumVerdicts {
+	switch {
+	case v < verdictMalformed:
 		return verdictNames[v]
+	case v < NumVerdicts:
+		return vxfld.Reason(v - verdictMalformed).Name()
 	}
 	return "unknown"
 }
@@ -94,21 +84,9 @@ func (v Verdict) Accepted() bool { return v <= VerdictRepair }
 
 // malformed returns the verdict for an error of the codec.
 func malformed(err error) Verdict {
-	switch {
-	case errors.Is(err, vxfld.ErrShort):
-		return VerdictShort
-	case errors.Is(err, vxfld.ErrVersion):
-		return VerdictVersion
-	case errors.Is(err, vxfld.ErrType):
-		return VerdictType
-	case errors.Is(err, vxfld.ErrMissing):
-		return VerdictMissing
-	case errors.Is(err, vxfld.ErrVNI):
-		return VerdictVNI
-	case errors.Is(err, vxfld.ErrAddress):
-		return VerdictAddress
-	}
-	return VerdictProtobuf
+	var r vxfld.Reason
+	errors.As(err, &r)
+	return Malformed(r)
 }
 
 // Counters are a Group's figures of what comes in over TCP, since it was made:

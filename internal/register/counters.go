@@ -33,25 +33,9 @@ const (
 	VerdictSender
 	// VerdictRate is a message of a sender that causes too much work.
 	VerdictRate
-	// VerdictShort is a message that is cut short: vxfld.ErrShort.
-	VerdictShort
-	// VerdictVersion is a message of an unknown version.
-	VerdictVersion
-	// VerdictType is a message of an unknown type below 128.
-	VerdictType
 	// VerdictExtension is a message of a type of the extension space, 128 and
 	// up (docs/protocol.md section 7), none of which is known.
 	VerdictExtension
-	// VerdictProtobuf is a message whose protobuf encoding is malformed.
-	VerdictProtobuf
-	// VerdictMissing is a message without a required field.
-	VerdictMissing
-	// VerdictVNI is a message with a VNI of more than 24 bits.
-	VerdictVNI
-	// VerdictAddress is a message with an address that is not four octets.
-	VerdictAddress
-	// VerdictPacket is a PROXY message whose packet is cut short.
-	VerdictPacket
 	// VerdictSync is a SYNC message over UDP: tables are exchanged over TCP.
 	VerdictSync
 	// VerdictProxy is a PROXY message, which a node without tiers has no use for.
@@ -63,27 +47,26 @@ const (
 	// its answer to a version 1 message, not a registration (docs/protocol.md
 	// section 3, originator).
 	VerdictAnswer
+	// verdictMalformed is the first of those on messages that the codec refuses:
+	// see Malformed.
+	verdictMalformed
 
 	// NumVerdicts is the number of verdicts.
-	NumVerdicts
+	NumVerdicts = verdictMalformed + Verdict(vxfld.NumReasons)
 )
 
-var verdictNames = [NumVerdicts]string{
+// Malformed returns the verdict on a message that the codec refuses. It has the
+// name of the reason.
+func Malformed(r vxfld.Reason) Verdict { return verdictMalformed + Verdict(r) }
+
+var verdictNames = [verdictMalformed]string{
 	VerdictRegistration: "registration",
 	VerdictRelayed:      "relayed",
 	VerdictQuestion:     "question",
 	VerdictOwn:          "own",
 	VerdictSender:       "sender",
 	VerdictRate:         "rate",
-	VerdictShort:        "short",
-	VerdictVersion:      "version",
-	VerdictType:         "type",
 	VerdictExtension:    "extension",
-	VerdictProtobuf:     "protobuf",
-	VerdictMissing:      "missing",
-	VerdictVNI:          "vni",
-	VerdictAddress:      "address",
-	VerdictPacket:       "packet",
 	VerdictSync:         "sync",
 	VerdictProxy:        "proxy",
 	VerdictNotPeer:      "not_peer",
@@ -92,8 +75,11 @@ var verdictNames = [NumVerdicts]string{
 
 // String returns the verdict's stable name, lower case with underscores.
 func (v Verdict) String() string {
-	if v < NumVerdicts {
+	switch {
+	case v < verdictMalformed:
 		return verdictNames[v]
+	case v < NumVerdicts:
+		return vxfld.Reason(v - verdictMalformed).Name()
 	}
 	return "unknown"
 }

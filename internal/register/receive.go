@@ -142,26 +142,12 @@ func (s *Server) own(from netip.AddrPort, to netip.Addr) bool {
 
 // malformed returns the verdict for an error of the codec.
 func malformed(b []byte, err error) Verdict {
-	switch {
-	case errors.Is(err, vxfld.ErrShort):
-		return VerdictShort
-	case errors.Is(err, vxfld.ErrVersion):
-		return VerdictVersion
-	case errors.Is(err, vxfld.ErrType):
-		if vxfld.Type(b[1]) >= vxfld.TypeExtension {
-			return VerdictExtension
-		}
-		return VerdictType
-	case errors.Is(err, vxfld.ErrMissing):
-		return VerdictMissing
-	case errors.Is(err, vxfld.ErrVNI):
-		return VerdictVNI
-	case errors.Is(err, vxfld.ErrAddress):
-		return VerdictAddress
-	case errors.Is(err, vxfld.ErrPacket):
-		return VerdictPacket
+	var r vxfld.Reason
+	errors.As(err, &r)
+	if r == vxfld.ErrType && vxfld.Type(b[1]) >= vxfld.TypeExtension {
+		return VerdictExtension
 	}
-	return VerdictProtobuf
+	return Malformed(r)
 }
 
 // refresh deals with a REFRESH message.

@@ -76,7 +76,7 @@ func TestRateCountsBytes(t *testing.T) {
 			b.send(vtep1, large)
 		}
 		got := b.verdicts()
-		if got[register.VerdictVersion] != 1 || got[register.VerdictRate] != 2 {
+		if got[register.Malformed(vxfld.ErrVersion)] != 1 || got[register.VerdictRate] != 2 {
 			t.Errorf("got %v, want one looked at and two not", got)
 		}
 	})

@@ -52,33 +52,6 @@ const (
 )
 
 var (
-	// ErrShort says that the header, the fixed part of a version 1 or 2 body
-	// or one of its records runs past the end of the message.
-	ErrShort = errors.New("message is cut short")
-
-	// ErrVersion says that the version is not one of 1 to 3.
-	ErrVersion = errors.New("unknown version")
-
-	// ErrType says that the type is none of REFRESH, PROXY and SYNC.
-	ErrType = errors.New("unknown type")
-
-	// ErrProtobuf says that the protobuf encoding itself is broken, or holds a
-	// number that the field's type does not.
-	ErrProtobuf = errors.New("malformed protobuf")
-
-	// ErrMissing says that a required field is not there.
-	ErrMissing = errors.New("required field is missing")
-
-	// ErrVNI says that a VNI has more than 24 bits.
-	ErrVNI = errors.New("VNI has more than 24 bits")
-
-	// ErrAddress says that an IPv4Address is not four numbers of 0 to 255.
-	ErrAddress = errors.New("not an IPv4 address of four octets")
-
-	// ErrPacket says that the packet inside a PROXY message has no room for a
-	// VXLAN header.
-	ErrPacket = errors.New("enclosed packet is shorter than a VXLAN header")
-
 	// ErrRange says that a message cannot be written, since it holds a value
 	// that its version cannot carry.
 	ErrRange = errors.New("value has no place in this version")
@@ -88,8 +61,7 @@ var (
 	ErrTooLarge = errors.New("VNI is too large for a datagram")
 )
 
-// A ParseError is what Parse returns for a message that is refused. Err is
-// one of the sentinels of this package.
+// A ParseError is what Parse returns for a message that is refused.
 type ParseError struct {
 	// Field names the part of the message, such as "vteps.data.ip_addr".
 	Field string
@@ -99,7 +71,7 @@ type ParseError struct {
 	Offset int
 
 	// Err says what is wrong.
-	Err error
+	Err Reason
 }
 
 // Error names the field, the offset and what is wrong.
@@ -107,7 +79,7 @@ func (e *ParseError) Error() string {
 	return e.Field + " at byte " + strconv.Itoa(e.Offset) + ": " + e.Err.Error()
 }
 
-// Unwrap returns the sentinel.
+// Unwrap returns the reason.
 func (e *ParseError) Unwrap() error { return e.Err }
 
 // A Version is the first byte of a message.
