@@ -154,10 +154,14 @@ func (m *machine) tell(n *node, b []byte) (answer []byte) {
 	t := m.lab.t
 	t.Helper()
 	var c net.Conn
-	check(t, m.Do(func() (err error) {
+	if err := m.Do(func() (err error) {
 		c, err = net.Dial("tcp4", netip.AddrPortFrom(n.addr, ctlPort).String())
 		return err
-	}))
+	}); errors.Is(err, unix.ECONNRESET) {
+		return nil // turned away in that very moment
+	} else if err != nil {
+		t.Fatal(err)
+	}
 	defer c.Close()
 	check(t, c.SetDeadline(time.Now().Add(patience)))
 	_, werr := c.Write(b)

@@ -20,8 +20,8 @@ const DigestLen = digestLen
 
 // Limits are what a test may change about a Group that does not run yet.
 type Limits struct {
-	Idle, Whole, Again, Look time.Duration
-	Rate, Body, Large        int
+	Idle, Whole, Place, Again, Look time.Duration
+	Rate, Body, Large               int
 }
 
 // Limit puts those of l in force that are not 0.
@@ -29,6 +29,7 @@ func (g *Group) Limit(l Limits) {
 	set(&g.limits.idle, l.Idle)
 	set(&g.limits.receive, l.Whole)
 	set(&g.limits.answer, l.Whole)
+	set(&g.limits.place, l.Place)
 	set(&g.limits.again, l.Again)
 	set(&g.limits.look, l.Look)
 	set(&g.limits.rate, l.Rate)
@@ -80,7 +81,8 @@ func (m *memory) SetWriteDeadline(time.Time) error { return nil }
 // answer goes to out.
 func (g *Group) Converse(b []byte, from netip.Addr, out io.Writer) (Verdict, error) {
 	s := &server{Group: g, large: make(chan struct{}, maxLarge)}
-	return s.converse(context.Background(), &memory{in: bytes.NewReader(b), out: out}, from)
+	src := &source{large: make(chan struct{}, maxLargeFrom)}
+	return s.converse(context.Background(), &memory{in: bytes.NewReader(b), out: out}, from, src)
 }
 
 // TakeLacking gives the Group the answer to a repair.

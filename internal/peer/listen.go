@@ -16,19 +16,22 @@ import (
 )
 
 const (
-	// maxAccepted is the number of connections that are accepted; further ones
-	// wait in the kernel. A deployed node makes one for each member that it
-	// learns, so many may come at once and none of them may be lost.
+	// maxAccepted is the number of connections that are held. A deployed node
+	// makes one for each member that it learns, so many may come at once and none
+	// of them may be lost. One address may have as many as are left for all
+	// others, so half of them; however many take their share, there is one left
+	// for who has none.
 	maxAccepted = 512
 
-	// maxAcceptedFrom is how many of them one address may have.
-	maxAcceptedFrom = 256
-
 	// maxServed is how many connections are served at a time, maxServedFrom how
-	// many of one address, and maxLarge how many may hold a large message.
-	maxServed     = 16
+	// many of one address. It takes 16 slow peers to have others wait.
+	maxServed     = 64
 	maxServedFrom = 4
-	maxLarge      = 2
+
+	// maxLarge is how many messages may be large, maxLargeFrom how many from one
+	// address. The same number of answers to this node's own questions may be.
+	maxLarge     = 2
+	maxLargeFrom = 1
 
 	// minBackoff and maxBackoff bound the wait after a connection that could not
 	// be accepted, which doubles from one to the next.
@@ -110,18 +113,18 @@ func (g *Group) Close() error {
 // A server is one run of the listener.
 type server struct {
 	*Group
-	accepted chan struct{} // a value for each connection that was accepted
-	served   chan struct{} // a value for each one that is being served
-	large    chan struct{} // a value for each one that holds a large message
+	served chan struct{} // a value for each connection that is being served
+	large  chan struct{} // a value for each one that holds a large message
 
-	mu      sync.Mutex
-	sources map[netip.Addr]*source
+	mu       sync.Mutex
+	accepted int // connections
+	sources  map[netip.Addr]*source
 }
 
 // A source is an address with connections.
 type source struct {
-	accepted int
-	served   chan struct{}
+	accepted      int
+	served, large chan struct{}
 }
 
 // serve answers connections until ctx is done, and closes the listener.
@@ -136,21 +139,19 @@ func (g *Group) serve(ctx context.Context) error {
 	defer cancel()
 	context.AfterFunc(ctx, func() { g.listener.Close() })
 	s := &server{
-		Group:    g,
-		accepted: make(chan struct{}, maxAccepted),
-		served:   make(chan struct{}, maxServed),
-		large:    make(chan struct{}, maxLarge),
-		sources:  make(map[netip.Addr]*source),
+		Group:   g,
+		served:  make(chan struct{}, maxServed),
+		large:   make(chan struct{}, maxLarge),
+		sources: make(map[netip.Addr]*source),
 	}
 	backoff := minBackoff
-	for enter(ctx, s.accepted) {
+	for {
 		c, err := g.listener.AcceptTCP()
 		switch {
 		case err == nil:
 			backoff = minBackoff
 			if !s.admit(ctx, &serving, c) {
-				c.Close()
-				leave(s.accepted)
+				turnAway(c)
 			}
 			continue
 		case ctx.Err() != nil:
@@ -158,7 +159,6 @@ func (g *Group) serve(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("connections of peers on %s: %w", g.listener.Addr(), err)
 		}
-		leave(s.accepted)
 		g.counters.AcceptErrors.Add(1)
 		g.repeats.Do("accept", func(count int) {
 			g.log.WithField("count", count).WithError(err).Warn("connection of a peer not accepted")
@@ -169,20 +169,14 @@ func (g *Group) serve(ctx context.Context) error {
 		}
 		backoff = min(2*backoff, maxBackoff)
 	}
-	return nil
 }
 
-// enter takes a place, and waits for one; it returns false once ctx is done.
-func enter(ctx context.Context, places chan struct{}) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case places <- struct{}{}:
-		return true
-	}
+// turnAway closes a connection with a reset: an orderly end would tell the
+// other side that its message was taken in.
+func turnAway(c *net.TCPConn) {
+	_ = c.SetLinger(0) // fails where the connection is gone
+	c.Close()
 }
-
-func leave(places chan struct{}) { <-places }
 
 // admit has a connection served if its source may have it.
 func (s *server) admit(ctx context.Context, serving *sync.WaitGroup, c *net.TCPConn) bool {
@@ -198,20 +192,23 @@ func (s *server) admit(ctx context.Context, serving *sync.WaitGroup, c *net.TCPC
 		return false
 	}
 	serving.Go(func() {
-		defer leave(s.accepted)
 		defer s.forget(from, src)
 		defer c.Close()
 		stop := context.AfterFunc(ctx, func() { c.Close() })
 		defer stop()
-		if !enter(ctx, src.served) {
+		leave, err := s.limits.enter(ctx, src.served, s.served)
+		if err != nil {
+			turnAway(c)
+			if ctx.Err() == nil {
+				s.judged(from, VerdictBusy, err)
+			}
 			return
 		}
-		defer leave(src.served)
-		if !enter(ctx, s.served) {
-			return
+		defer leave()
+		v, err := s.converse(ctx, c, from, src)
+		if v == VerdictBusy {
+			turnAway(c)
 		}
-		defer leave(s.served)
-		v, err := s.converse(ctx, c, from)
 		if ctx.Err() == nil {
 			s.judged(from, v, err)
 		}
@@ -225,19 +222,21 @@ func (s *server) source(from netip.Addr) *source {
 	defer s.mu.Unlock()
 	src := s.sources[from]
 	if src == nil {
-		src = &source{served: make(chan struct{}, maxServedFrom)}
-		s.sources[from] = src
+		src = &source{served: make(chan struct{}, maxServedFrom), large: make(chan struct{}, maxLargeFrom)}
 	}
-	if src.accepted >= maxAcceptedFrom {
+	if src.accepted >= maxAccepted-s.accepted {
 		return nil
 	}
+	s.sources[from] = src
 	src.accepted++
+	s.accepted++
 	return src
 }
 
 func (s *server) forget(from netip.Addr, src *source) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.accepted--
 	if src.accepted--; src.accepted == 0 {
 		delete(s.sources, from)
 	}

@@ -3,10 +3,10 @@
 package peer
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
-	"slices"
 	"time"
 )
 
@@ -22,6 +22,10 @@ type limits struct {
 	// body is the size of the largest message in bytes. One that is larger than
 	// large needs a place among few.
 	body, large int
+	// place is how long a connection, or a message that turns out to be large,
+	// waits for a place. It is shorter than idle, so that who is turned away
+	// learns of it.
+	place time.Duration
 	// again is the time between two attempts to get a table.
 	again time.Duration
 	// look is how often is looked whether it is time for a repair.
@@ -36,14 +40,49 @@ var defaultLimits = limits{
 	rate:    1 << 20,
 	body:    128 << 20,
 	large:   1 << 20,
+	place:   5 * time.Second,
 	again:   10 * time.Second,
 	look:    time.Second,
 }
 
+const (
+	// minChunk and maxChunk bound the pieces that a message is read into.
+	minChunk = 4 << 10
+	maxChunk = 1 << 20
+)
+
 var (
 	errLarge  = errors.New("message is too large")
+	errBusy   = errors.New("too many at a time")
 	errSilent = errors.New("closed without an answer")
 )
+
+// enter takes a place in each of these, in turn, and leave gives them back. It
+// gives up with errBusy where that takes too long.
+func (l limits) enter(ctx context.Context, places ...chan struct{}) (leave func(), err error) {
+	entered := 0
+	leave = func() {
+		for _, p := range places[:entered] {
+			<-p
+		}
+	}
+	late := time.NewTimer(l.place)
+	defer late.Stop()
+	for _, p := range places {
+		select {
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-late.C:
+			err = errBusy
+		case p <- struct{}{}:
+			entered++
+			continue
+		}
+		leave()
+		return func() {}, err
+	}
+	return leave, nil
+}
 
 // A paced is a connection whose reads and writes fail with
 // os.ErrDeadlineExceeded where the other side is too slow. It is for one
@@ -92,29 +131,48 @@ func (p *paced) Write(b []byte) (int, error) {
 }
 
 // readAll reads to the end of the stream. large is called before a message is
-// allowed to become a large one.
+// allowed to become a large one; the time that it takes is not the sender's.
+//
+// A message takes no more memory than twice its size, and one piece: the pieces
+// that it came in are put together at the end.
 func (p *paced) readAll(large func() error) ([]byte, error) {
-	b := make([]byte, 0, 4096)
-	most := p.large
+	var full [][]byte
+	size, most := 0, p.large // size is that of full
+	b := make([]byte, 0, minChunk)
 	for {
 		if len(b) == cap(b) {
-			b = slices.Grow(b, min(len(b), p.body+1-len(b)))
+			full, size = append(full, b), size+len(b)
+			b = make([]byte, 0, min(size, maxChunk))
 		}
 		// One byte more than may be there tells that there is too much.
-		n, err := p.Read(b[len(b):min(cap(b), most+1)])
+		n, err := p.Read(b[len(b):min(cap(b), most+1-size)])
 		b = b[:len(b)+n]
 		switch {
-		case err == io.EOF:
+		case err == io.EOF && full == nil:
 			return b, nil
+		case err == io.EOF:
+			return join(append(full, b), size+len(b)), nil
 		case err != nil:
 			return nil, err
-		case len(b) > p.body:
+		case size+len(b) > p.body:
 			return nil, errLarge
-		case len(b) > most:
+		case size+len(b) > most:
+			begin := time.Now()
 			if err := large(); err != nil {
 				return nil, err
 			}
+			p.end = p.end.Add(time.Since(begin))
 			most = p.body
 		}
 	}
+}
+
+// join puts pieces together, which have this size. It lets go of each in turn.
+func join(pieces [][]byte, size int) []byte {
+	b := make([]byte, 0, size)
+	for i, p := range pieces {
+		b = append(b, p...)
+		pieces[i] = nil
+	}
+	return b
 }
