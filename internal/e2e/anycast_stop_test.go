@@ -31,11 +31,7 @@ func (n *node) cleanup(want int, said string) {
 func TestDrain(t *testing.T) {
 	t.Parallel()
 	const packets = 200
-	l := newLab(t, 0)
-	vs := l.vteps(3)
-	n := l.anycast(vs...)
-	n.start(installing(vs, "drain_time = 8")...)
-	n.waitService(true)
+	n, vs := newLab(t, 0).installed(3, "drain_time = 8")
 	a := vs[2].agent(n)
 	a.register(anycastVNI+1, 90, 5)
 	wantMember(t, n, vs[0], vs[1], anycastVNI, true)
@@ -80,11 +76,7 @@ func TestDrain(t *testing.T) {
 // A second signal ends the drain.
 func TestDrainIsCutShort(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	n := l.anycast(vs...)
-	n.start(installing(vs, "drain_time = 300")...)
-	n.waitService(true)
+	n, vs := newLab(t, 0).installed(2, "drain_time = 300")
 	n.signal(syscall.SIGTERM)
 	n.waitService(false)
 	n.end(syscall.SIGINT)
@@ -111,11 +103,7 @@ func TestServiceAddressOfADeadNode(t *testing.T) {
 	const defaultLifetime = "anycast_lifetime = 3"
 	t.Run("killed", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
-		vs := l.vteps(2)
-		n := l.anycast(vs...)
-		n.start(installing(vs, defaultLifetime)...)
-		n.waitService(true)
+		n, _ := newLab(t, 0).installed(0, defaultLifetime)
 		began := time.Now()
 		n.end(syscall.SIGKILL)
 		n.waitService(false)
@@ -123,11 +111,7 @@ func TestServiceAddressOfADeadNode(t *testing.T) {
 	})
 	t.Run("cleaned up", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
-		vs := l.vteps(2)
-		n := l.anycast(vs...)
-		n.start(installing(vs, "anycast_lifetime = 3600")...)
-		n.waitService(true)
+		n, _ := newLab(t, 0).installed(0, "anycast_lifetime = 3600")
 		n.cleanup(1, "vxsnd.sock: a node is running that listens there\n")
 		n.end(syscall.SIGKILL)
 		if a, ok := n.service(); !ok || a.Left < 3000*time.Second {
@@ -146,11 +130,7 @@ func TestServiceAddressOfADeadNode(t *testing.T) {
 	})
 	t.Run("stopped", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
-		vs := l.vteps(2)
-		n := l.anycast(vs...)
-		n.start(installing(vs, defaultLifetime, "drain_time = 0")...)
-		n.waitService(true)
+		n, vs := newLab(t, 0).installed(2, defaultLifetime, "drain_time = 0")
 		began := time.Now()
 		n.signal(syscall.SIGSTOP)
 		n.waitService(false)
@@ -166,9 +146,7 @@ func TestServiceAddressOfADeadNode(t *testing.T) {
 // takes away is local no more.
 func TestReloadServiceAddress(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	n := l.anycast(vs...)
+	n, vs := newLab(t, 0).anycast(2)
 	on := func(more ...string) []string { return installing(vs, append(more, "drain_time = 0", becomes)...) }
 	n.start(on()...)
 	n.waitService(true)
@@ -202,9 +180,7 @@ func TestReloadServiceAddress(t *testing.T) {
 // and says so. It goes on as before.
 func TestReloadCannotInstallWithoutPrivilege(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	n := l.anycast(vs...)
+	n, vs := newLab(t, 0).anycast(2)
 	on := installing(vs)
 	n.start(strings.Replace(strings.Join(on, "\n"), "install_svcnode_ip = yes", "install_svcnode_ip = no", 1))
 	n.configure(on...)
@@ -224,11 +200,7 @@ func TestReloadCannotInstallWithoutPrivilege(t *testing.T) {
 // back when the worker goes on.
 func TestServiceAddressFollowsHealth(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	n := l.anycast(vs...)
-	n.start(installing(vs, "drain_time = 0", "workers = 2")...)
-	n.waitService(true)
+	n, vs := newLab(t, 0).installed(2, "drain_time = 0", "workers = 2")
 	thaw := n.freeze("flood/1")
 	n.waitService(false)
 	n.waitLines(msgUnhealthy, 1)

@@ -57,17 +57,27 @@ const (
 	msgWithdrawn  = "service address withdrawn"
 )
 
-// anycast adds the machine of the node, which a service address leads to.
-// Nothing runs there yet.
-func (l *lab) anycast(vs ...*machine) *node {
+// anycast adds VTEPs and the machine of the node, which a service address leads
+// to. Nothing runs there yet.
+func (l *lab) anycast(count int) (n *node, vs []*machine) {
 	l.t.Helper()
-	n := l.idle()
+	vs = l.vteps(count)
+	n = l.idle()
 	own := n.addr
 	n.addr = netip.MustParseAddr(serviceAddr)
 	for _, v := range vs {
 		check(l.t, v.AddRoute(netlab.Route{To: host(n.addr), Via: own}))
 	}
-	return n
+	return n, vs
+}
+
+// installed is anycast with a node that runs and has put its address on lo.
+func (l *lab) installed(count int, more ...string) (n *node, vs []*machine) {
+	l.t.Helper()
+	n, vs = l.anycast(count)
+	n.start(installing(vs, more...)...)
+	n.waitService(true)
+	return n, vs
 }
 
 // host returns the prefix of an address alone.
@@ -167,9 +177,7 @@ func TestServiceAddressIsInstalled(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
-			vs := l.vteps(3)
-			n := l.anycast(vs...)
+			n, vs := newLab(t, 0).anycast(3)
 			n.startAs(tt.cmd(t), append(tt.config, "drain_time = 0", markerConfig(vs...), memberConfig([]vxlan.VNI{anycastVNI}, vs...))...)
 			n.waitService(true)
 			a, _ := n.service()
@@ -241,9 +249,7 @@ func TestServiceAddressOfIPv6(t *testing.T) {
 // with an operator's address there it takes nothing.
 func TestServiceAddressNeedsCapability(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	n := l.anycast(vs...)
+	n, vs := newLab(t, 0).anycast(2)
 	wantRefusal(t, n.launch(asNobody(t, unix.CAP_NET_RAW), installing(vs)...),
 		"install_svcnode_ip", serviceAddr, "CAP_NET_ADMIN", "anycast.conf")
 	if _, ok := n.service(); ok {
@@ -258,11 +264,7 @@ func TestServiceAddressNeedsCapability(t *testing.T) {
 // What something else removes is put back at once.
 func TestServiceAddressIsPutBack(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	n := l.anycast(vs...)
-	n.start(installing(vs, "drain_time = 0")...)
-	n.waitService(true)
+	n, vs := newLab(t, 0).installed(2, "drain_time = 0")
 	check(t, n.DeleteAddr("lo", host(n.addr)))
 	n.waitService(true)
 	n.waitLines(msgPutBack, 1)
@@ -279,9 +281,7 @@ func TestServiceAddressIsPutBack(t *testing.T) {
 // node is not fit and when it stops. If it goes, the node's own takes its place.
 func TestServiceAddressOfAnOperator(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	n := l.anycast(vs...)
+	n, vs := newLab(t, 0).anycast(2)
 	check(t, n.AddAddr("lo", host(n.addr)))
 	operators := func() bool {
 		a, ok := n.service()

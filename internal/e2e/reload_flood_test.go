@@ -26,10 +26,7 @@ import (
 // takes effect.
 func TestReloadNoFlood(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(3)
-	base := []string{"workers = 1", markerConfig(vs...), memberConfig([]vxlan.VNI{reloadVNI}, vs[1])}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(3, []int{2})
 	n.start(base...)
 	a := vs[2].agent(n)
 	occupants := []struct {
@@ -82,10 +79,7 @@ func TestReloadNoFlood(t *testing.T) {
 // so. Registrations go on.
 func TestReloadCannotGainPrivilege(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	base := []string{"workers = 1", markerConfig(vs...)}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(2, nil)
 	n.start(append(base, "no_flood = true")...)
 	n.configure(base...)
 	if got := n.refused(); len(got) != 1 || !strings.Contains(got[0], "CAP_NET_RAW") {
@@ -97,10 +91,7 @@ func TestReloadCannotGainPrivilege(t *testing.T) {
 
 func TestReloadChecksum(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	base := []string{"workers = 1", markerConfig(vs...), memberConfig([]vxlan.VNI{reloadVNI}, vs...)}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(2, []int{1, 2})
 	n.start(base...)
 	for i, mode := range []string{"zero", "compute", "zero"} {
 		n.reload(append(base, "udp_checksum = "+mode)...)
@@ -115,10 +106,7 @@ func TestReloadChecksum(t *testing.T) {
 
 func TestReloadOversize(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(2)
-	base := []string{"workers = 1", markerConfig(vs...), memberConfig([]vxlan.VNI{reloadVNI}, vs...)}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(2, []int{1, 2})
 	n.start(base...)
 	for i, mode := range []string{"fragment", "drop", "fragment"} {
 		n.reload(append(base, "oversize = "+mode)...)
@@ -168,11 +156,8 @@ func TestReloadPacketSize(t *testing.T) {
 // A peer gets no copies and floods nothing, and what it relays is taken.
 func TestReloadPeers(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(4)
+	n, vs, base := newLab(t, 0).reloading(4, []int{2, 3, 4}, "learning = off")
 	far := netip.MustParseAddr("10.9.0.1")
-	base := []string{"workers = 1", "learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{reloadVNI}, vs[1:]...)}
-	n := l.idle()
 	n.start(base...)
 	asker, relay := vs[1].agent(n), vs[2].agent(n)
 	for i, isPeer := range []bool{false, true, false, true} {

@@ -23,11 +23,8 @@ import (
 // in the log, by file and line. The next good one is taken.
 func TestReloadRefused(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(3)
-	base := []string{"workers = 1", "learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{reloadVNI}, vs[1])}
+	n, vs, base := newLab(t, 0).reloading(3, []int{2}, "learning = off")
 	good := append(slices.Clone(base), "holdtime = 60", memberConfig([]vxlan.VNI{reloadVNI}, vs[2]))
-	n := l.idle()
 	n.start(base...)
 	file := n.file("vxsnd.conf")
 	override := func(text string) {
@@ -128,10 +125,7 @@ func TestReloadErrorsAreBounded(t *testing.T) {
 // others of the same file take effect. They are named again until they are set back.
 func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(3)
-	base := []string{"workers = 1", "learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{reloadVNI}, vs[1])}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(3, []int{2}, "learning = off")
 	n.start(base...)
 	a := vs[2].agent(n)
 	other := []string{"pidfile = /var/run/other.pid", "user = nobody", "group = nogroup", "vxfld_port = 10009", "svcnode_ip = 192.0.2.254",

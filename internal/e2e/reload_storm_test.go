@@ -29,15 +29,12 @@ import (
 func TestReloadStorm(t *testing.T) {
 	t.Parallel()
 	const reloads, signals, burst = 12, 2000, 50
-	l := newLab(t, 0)
-	vs := l.vteps(3)
-	base := []string{"workers = 1", "learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{reloadVNI}, vs...)}
+	n, vs, base := newLab(t, 0).reloading(3, []int{1, 2, 3}, "learning = off")
 	// Each is a change to members and to settings of the workers.
 	changes := [][]string{
 		{"udp_checksum = compute", absent(reloadVNI+1, "10.9.0.1", "10.9.0.2")},
 		{"oversize = drop", absent(reloadVNI+2, "10.9.0.1"), "svcnode_peers = 192.0.2.77"},
 	}
-	n := l.idle()
 	n.start(base...)
 
 	ctx, cancel := context.WithCancel(t.Context())

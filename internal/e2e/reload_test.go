@@ -35,6 +35,19 @@ const (
 	msgRestart  = "option not changed: it needs a restart"
 )
 
+// reloading adds VTEPs 1 to count and the machine of the node, where nothing runs
+// yet, and returns what each of its configurations begins with: VTEPs that are
+// members, by number, and more.
+func (l *lab) reloading(count int, members []int, more ...string) (n *node, vs []*machine, base []string) {
+	l.t.Helper()
+	vs = l.vteps(count)
+	base = append([]string{"workers = 1", markerConfig(vs...)}, more...)
+	for _, i := range members {
+		base = append(base, memberConfig([]vxlan.VNI{reloadVNI}, vs[i-1]))
+	}
+	return l.idle(), vs, slices.Clip(base) // what is appended to it stays apart
+}
+
 // lines returns the complete lines of a log, each split as fields does, or as
 // JSON.
 func lines(log string) (ls []map[string]string) {
@@ -144,10 +157,7 @@ func wantChanges(t *testing.T, ls []map[string]string, want ...string) {
 
 func TestReloadStaticMembers(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(4)
-	base := []string{"workers = 1", "learning = off", markerConfig(vs...)}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(4, nil, "learning = off")
 	n.start(append(base, memberConfig([]vxlan.VNI{reloadVNI}, vs[1]))...)
 	vs[3].agent(n).register(reloadVNI, 90, 5)
 	steps := []struct {
@@ -182,10 +192,7 @@ func TestReloadStaticMembers(t *testing.T) {
 // what would not fit at a start is not taken.
 func TestReloadStaticMembersWithinCaps(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, 0)
-	vs := l.vteps(3)
-	base := []string{"workers = 1", "learning = off", markerConfig(vs...)}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(3, nil, "learning = off")
 	n.start(append(base, "max_members = 3", absent(reloadVNI, "10.9.0.1", "10.9.0.2", "10.9.0.3"))...)
 	n.reload(append(base, "max_members = 3", absent(reloadVNI, "10.9.0.4", "10.9.0.5"), memberConfig([]vxlan.VNI{reloadVNI}, vs[1]))...)
 	wantMember(t, n, vs[0], vs[1], reloadVNI, true)
@@ -214,10 +221,7 @@ func TestReloadStaticMembersWithinCaps(t *testing.T) {
 func TestReloadLearning(t *testing.T) {
 	t.Parallel()
 	const known, unknown = reloadVNI, reloadVNI + 1
-	l := newLab(t, 0)
-	vs := l.vteps(4)
-	base := []string{"workers = 1", markerConfig(vs...), absent(known, "10.9.0.1")}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(4, nil, absent(known, "10.9.0.1"))
 	n.start(base...)
 	learn := func(v *machine) {
 		t.Helper()
@@ -243,10 +247,7 @@ func TestReloadLearning(t *testing.T) {
 func TestReloadHoldtimes(t *testing.T) {
 	t.Parallel()
 	const short, long = 60, 50000
-	l := newLab(t, 0)
-	vs := l.vteps(4)
-	base := []string{"workers = 1", markerConfig(vs...)}
-	n := l.idle()
+	n, vs, base := newLab(t, 0).reloading(4, nil)
 	n.start(append(base, "holdtime = 50000")...)
 	a := vs[0].agent(n)
 	left := func(vni vxlan.VNI, v *machine) int64 {
@@ -298,10 +299,7 @@ func TestReloadCaps(t *testing.T) {
 	for _, option := range []string{"max_vnis", "max_members", "max_entries", "max_learned"} {
 		t.Run(option, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
-			vs := l.vteps(2)
-			base := []string{"workers = 1", markerConfig(vs...)}
-			n := l.idle()
+			n, vs, base := newLab(t, 0).reloading(2, nil)
 			n.start(append(base, option+" = 4")...)
 			a := vs[1].agent(n)
 			// fill has the node take in what fits, and returns how much there is.
