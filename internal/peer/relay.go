@@ -112,10 +112,7 @@ func (g *Group) relay(ctx context.Context, p *peer) {
 		}
 		p.queue.bytes.Add(-int64(len(msg)))
 		if err := g.send(msg, p.addr); err != nil {
-			p.relayErrors.Add(1)
-			g.repeats.Do("send "+p.name, func(count int) {
-				g.log.WithFields(logrus.Fields{"peer": p.addr, "count": count}).WithError(err).Warn("messages to peer not sent")
-			})
+			g.lost(p, err)
 			continue
 		}
 		p.relayed.Add(1)

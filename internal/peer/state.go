@@ -28,8 +28,11 @@ type State struct {
 	Queue, Waiting int
 	All            bool
 	// Relayed counts UDP messages that were sent, Dropped those that found the
-	// queue full, and RelayErrors those that the kernel did not take.
+	// queue full, and RelayErrors those that the kernel did not take or that came
+	// back. Loss says why one of these was lost in the last minute, nil where none
+	// was.
 	Relayed, Dropped, RelayErrors uint64
+	Loss                          error
 	// Updates counts members that the peer was told of over TCP,
 	// UpdateConnections the connections that took, and UpdateErrors those that
 	// failed.
@@ -67,13 +70,17 @@ type peer struct {
 	mu        sync.Mutex
 	reachable bool
 	err       error
+	doubt     doubt
 	heard     fdb.Time
 	dump      Dump
 	differ    int
 }
 
 func newPeer(a netip.AddrPort) *peer {
-	return &peer{addr: a, name: a.String(), queue: newQueue(), backlog: newBacklog()}
+	return &peer{
+		addr: a, name: a.String(), queue: newQueue(), backlog: newBacklog(),
+		doubt: doubt{raised: make(chan struct{}, 1)},
+	}
 }
 
 // connected records how an attempt to connect to a peer ended, or what became
@@ -115,12 +122,12 @@ func (g *Group) States() []State {
 	peers := *g.peers.Load()
 	out := make([]State, len(peers))
 	for i, p := range peers {
-		out[i] = p.state()
+		out[i] = p.state(g.now())
 	}
 	return out
 }
 
-func (p *peer) state() State {
+func (p *peer) state(now fdb.Time) State {
 	waiting, all := p.backlog.size()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,6 +143,7 @@ func (p *peer) state() State {
 		Relayed:           p.relayed.Load(),
 		Dropped:           p.dropped.Load(),
 		RelayErrors:       p.relayErrors.Load(),
+		Loss:              p.lossLocked(now),
 		Updates:           p.updates.Load(),
 		UpdateConnections: p.updateConnections.Load(),
 		UpdateErrors:      p.updateErrors.Load(),

@@ -107,6 +107,7 @@ func (t *teller) match(ctx context.Context, told bool) {
 		t.running[p] = stop
 		t.wait.Go(func() { t.relay(ctx, p) })
 		t.wait.Go(func() { t.updates(ctx, p) })
+		t.wait.Go(func() { t.watch(ctx, p) })
 		if told {
 			t.hand(p, &batch{all: true})
 		}
