@@ -20,17 +20,25 @@ type answerer struct {
 	addr      netip.AddrPort
 	answer    atomic.Pointer[[]byte] // nil: nothing, and the connection stays open
 	questions chan *vxfld.Sync
+	// speak, where not nil, writes the answer instead.
+	speak func(ctx context.Context, c net.Conn)
 }
 
 // answering returns a peer on loopback address number i, which counts what it is
 // asked. It ends with the test.
 func answering(tb testing.TB, i byte, answer []byte) *answerer {
 	tb.Helper()
+	return speaking(tb, i, answer, nil)
+}
+
+// speaking returns a peer that answers by speak.
+func speaking(tb testing.TB, i byte, answer []byte, speak func(context.Context, net.Conn)) *answerer {
+	tb.Helper()
 	l, err := net.Listen("tcp", netip.AddrPortFrom(host(i), 0).String())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	a := &answerer{addr: l.Addr().(*net.TCPAddr).AddrPort(), questions: make(chan *vxfld.Sync, 1000)}
+	a := &answerer{addr: l.Addr().(*net.TCPAddr).AddrPort(), questions: make(chan *vxfld.Sync, 1000), speak: speak}
 	a.say(answer)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -74,6 +82,10 @@ func (a *answerer) serve(ctx context.Context, c net.Conn) {
 		}
 	}
 	answer := a.answer.Load()
+	if a.speak != nil {
+		a.speak(ctx, c)
+		return
+	}
 	if answer == nil {
 		<-ctx.Done()
 		return

@@ -6,20 +6,55 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 
 	"vxsnd/internal/vxfld"
 )
 
-var errCut = errors.New("answer was cut off")
+var (
+	errCut  = errors.New("answer was cut off")
+	errAway = errors.New("does it name this node in its svcnode_peers?")
+)
+
+// away adds to the error of a peer that closed the connection without a word
+// what is most often the reason.
+func away(err error) error { return fmt.Errorf("%w (%w)", err, errAway) }
+
+// isReset tells whether a connection was reset by its other side, at whatever
+// step that showed.
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ENOTCONN)
+}
 
 // ask sends a question to a peer and returns its answer, whole and well formed.
-// A peer that closes the connection without a word gives errSilent.
+// A peer that closes the connection without a word gives errSilent, and errAway
+// where any peer would have answered, or it was reset.
 func (g *Group) ask(ctx context.Context, p *peer, question vxfld.Sync) (*vxfld.SyncScan, error) {
-	m, err := g.exchange(ctx, p, question)
+	return g.askHearing(ctx, p, question, func() {})
+}
+
+// askHearing is ask for who wants to know of each piece of the answer.
+func (g *Group) askHearing(ctx context.Context, p *peer, question vxfld.Sync, heard func()) (*vxfld.SyncScan, error) {
+	began := false
+	m, err := g.exchange(ctx, p, question, func() {
+		began = true
+		heard()
+	})
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if err == nil || errors.Is(err, errSilent) {
+	// Deployed nodes have an answer to this question alone.
+	silent := errors.Is(err, errSilent) && question.Response == vxfld.ResponseAll
+	if silent || isReset(err) && !began {
+		err = away(err)
+	}
+	if err == nil {
+		p.useful(true)
+	} else if began && !errors.Is(err, errBusy) {
+		p.useful(false)
+	}
+	p.turnedAway(errors.Is(err, errAway))
+	if err == nil || errors.Is(err, errSilent) && !silent {
 		g.connected(p, nil)
 		p.ours.Store(m != nil && m.Node != 0)
 	} else {
@@ -28,7 +63,9 @@ func (g *Group) ask(ctx context.Context, p *peer, question vxfld.Sync) (*vxfld.S
 	return m, err
 }
 
-func (g *Group) exchange(ctx context.Context, p *peer, question vxfld.Sync) (*vxfld.SyncScan, error) {
+// exchange has one exchange with a peer, and calls heard for each piece of the
+// answer.
+func (g *Group) exchange(ctx context.Context, p *peer, question vxfld.Sync, heard func()) (*vxfld.SyncScan, error) {
 	question.Node = vxfld.SyncNode
 	b, err := vxfld.Message{Version: vxfld.V3, Body: &question}.Append(nil)
 	if err != nil {
@@ -43,13 +80,22 @@ func (g *Group) exchange(ctx context.Context, p *peer, question vxfld.Sync) (*vx
 	defer stop()
 
 	pc := g.limits.pace(c, g.limits.answer)
+	pc.heard = heard
+	if question.Response == vxfld.ResponseAll && !p.ours.Load() {
+		pc.wait = g.limits.first
+	}
 	if _, err := pc.Write(b); err != nil {
 		return nil, fmt.Errorf("ask peer: %w", err)
 	}
 	if err := c.CloseWrite(); err != nil {
 		return nil, fmt.Errorf("ask peer: %w", err)
 	}
-	b, err = pc.readAll(func() error { return nil })
+	leave := func() {}
+	b, err = pc.readAll(func() (err error) {
+		leave, err = g.limits.enter(ctx, g.largeAnswers)
+		return err
+	})
+	defer leave()
 	if err != nil {
 		return nil, fmt.Errorf("read answer of peer: %w", err)
 	}

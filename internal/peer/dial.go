@@ -56,7 +56,9 @@ func (g *Group) control(_, _ string, rc syscall.RawConn) error {
 // and may leave the connection open for long (docs/protocol.md section 1).
 func (g *Group) deliver(ctx context.Context, to netip.AddrPort, msg []byte) error {
 	c, err := g.dial(ctx, to)
-	if err != nil {
+	if isReset(err) {
+		return away(err)
+	} else if err != nil {
 		return err
 	}
 	defer c.Close()
@@ -64,11 +66,18 @@ func (g *Group) deliver(ctx context.Context, to netip.AddrPort, msg []byte) erro
 	pc := g.limits.pace(c, g.limits.answer)
 	for piece := range slices.Chunk(msg, writePiece) {
 		if _, err := pc.Write(piece); err != nil {
-			return fmt.Errorf("tell peer: %w", err)
+			return untold(err)
 		}
 	}
 	if err := c.CloseWrite(); err != nil {
-		return fmt.Errorf("tell peer: %w", err)
+		return untold(err)
 	}
 	return nil
+}
+
+func untold(err error) error {
+	if isReset(err) {
+		err = away(err)
+	}
+	return fmt.Errorf("tell peer: %w", err)
 }

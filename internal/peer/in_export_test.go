@@ -20,16 +20,19 @@ const DigestLen = digestLen
 
 // Limits are what a test may change about a Group that does not run yet.
 type Limits struct {
-	Idle, Whole, Place, Again, Look time.Duration
-	Rate, Body, Large               int
+	Idle, First, Whole, Place, Lag, Long, Again, Look time.Duration
+	Rate, Body, Large                                 int
 }
 
 // Limit puts those of l in force that are not 0.
 func (g *Group) Limit(l Limits) {
 	set(&g.limits.idle, l.Idle)
+	set(&g.limits.first, l.First)
 	set(&g.limits.receive, l.Whole)
 	set(&g.limits.answer, l.Whole)
 	set(&g.limits.place, l.Place)
+	set(&g.limits.lag, l.Lag)
+	set(&g.limits.long, l.Long)
 	set(&g.limits.again, l.Again)
 	set(&g.limits.look, l.Look)
 	set(&g.limits.rate, l.Rate)
@@ -43,6 +46,9 @@ func set[T comparable](to *T, v T) {
 		*to = v
 	}
 }
+
+// ErrAway is part of the error of a peer that closes questions.
+var ErrAway = errAway
 
 // Local returns the address that the listener has.
 func (g *Group) Local() netip.AddrPort { return g.listener.Addr().(*net.TCPAddr).AddrPort() }

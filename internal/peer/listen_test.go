@@ -40,14 +40,17 @@ func (n *server) now() fdb.Time { return fdb.Time(n.time.Load()) }
 func (n *server) pass(d time.Duration) { n.time.Add(int64(d)) }
 
 // serving returns a server on loopback address number i, which takes SYNC from
-// all of 127.0.0.0/24. It has no peers.
-func serving(tb testing.TB, i byte) *server {
+// all of 127.0.0.0/24. It has no peers. change may change its options.
+func serving(tb testing.TB, i byte, change ...func(*peer.Options)) *server {
 	tb.Helper()
 	n := &server{table: table(time.Minute)}
 	n.pass(1000 * time.Second)
 	n.o = options(n.table, n.now)
 	n.o.Source = host(i)
 	n.o.Allowed = func(a netip.Addr) bool { return netip.MustParsePrefix("127.0.0.0/24").Contains(a) }
+	for _, fn := range change {
+		fn(&n.o)
+	}
 	n.Group = peer.New(n.o)
 	if err := n.Listen(context.Background()); err != nil {
 		tb.Fatal(err)

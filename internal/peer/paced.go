@@ -12,8 +12,10 @@ import (
 
 // limits bound what the other side of a connection may take.
 type limits struct {
-	// idle is how long it may let us wait for a byte, or for room to send.
-	idle time.Duration
+	// idle is how long it may let us wait for a byte, or for room to send, and
+	// first for the first byte of its table, where it is not known to be of ours:
+	// a deployed node makes its whole answer before it sends any of it.
+	idle, first time.Duration
 	// receive is how long a message may take that comes from elsewhere, and
 	// answer one that we asked for, or were asked for; both besides a second for
 	// each rate bytes.
@@ -26,6 +28,9 @@ type limits struct {
 	// waits for a place. It is shorter than idle, so that who is turned away
 	// learns of it.
 	place time.Duration
+	// lag is how long a peer may let us wait for a byte of its table, and long
+	// how long that may take in all, before another one is asked besides.
+	lag, long time.Duration
 	// again is the time between two attempts to get a table.
 	again time.Duration
 	// look is how often is looked whether it is time for a repair.
@@ -35,12 +40,15 @@ type limits struct {
 // defaultLimits let a table of 5,000,000 entries pass, and any at 1 MiB/s.
 var defaultLimits = limits{
 	idle:    10 * time.Second,
+	first:   30 * time.Second,
 	receive: 30 * time.Second,
 	answer:  60 * time.Second,
 	rate:    1 << 20,
 	body:    128 << 20,
 	large:   1 << 20,
 	place:   5 * time.Second,
+	lag:     1500 * time.Millisecond,
+	long:    5 * time.Second,
 	again:   10 * time.Second,
 	look:    time.Second,
 }
@@ -91,15 +99,18 @@ type paced struct {
 	net.Conn
 	limits
 	end time.Time // when all must be done, later with each byte
+
+	wait  time.Duration // for the next bytes to read
+	heard func()        // called when there were some; nil is not called
 }
 
 // pace returns c for a message that may take base and longer with each byte.
 func (l limits) pace(c net.Conn, base time.Duration) *paced {
-	return &paced{Conn: c, limits: l, end: time.Now().Add(base)}
+	return &paced{Conn: c, limits: l, end: time.Now().Add(base), wait: l.idle}
 }
 
-func (p *paced) deadline() time.Time {
-	if t := time.Now().Add(p.idle); t.Before(p.end) {
+func (p *paced) deadline(wait time.Duration) time.Time {
+	if t := time.Now().Add(wait); t.Before(p.end) {
 		return t
 	}
 	return p.end
@@ -111,18 +122,24 @@ func (p *paced) passed(n int) {
 
 // Read reads what is there and waits for it if need be.
 func (p *paced) Read(b []byte) (int, error) {
-	if err := p.SetReadDeadline(p.deadline()); err != nil {
+	if err := p.SetReadDeadline(p.deadline(p.wait)); err != nil {
 		return 0, err
 	}
 	n, err := p.Conn.Read(b)
-	p.passed(n)
+	if n > 0 {
+		p.passed(n)
+		p.wait = p.idle
+		if p.heard != nil {
+			p.heard()
+		}
+	}
 	return n, err
 }
 
 // Write writes all of b, which should be short enough that a peer that keeps up
 // at all takes it in the time that it may be idle.
 func (p *paced) Write(b []byte) (int, error) {
-	if err := p.SetWriteDeadline(p.deadline()); err != nil {
+	if err := p.SetWriteDeadline(p.deadline(p.idle)); err != nil {
 		return 0, err
 	}
 	n, err := p.Conn.Write(b)

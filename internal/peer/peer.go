@@ -114,8 +114,12 @@ type Group struct {
 	syncOnce sync.Once
 	ready    atomic.Bool
 
-	limits    limits
-	listening // the TCP listener and its figures
+	limits limits
+	// asking says that peers are asked for their table, and largeAnswers has a
+	// value for each answer that is large.
+	asking       atomic.Bool
+	largeAnswers chan struct{}
+	listening    // the TCP listener and its figures
 }
 
 // New returns a Group, which does nothing until Listen and Run. What Relay is
@@ -133,6 +137,8 @@ func New(o Options) *Group {
 		changed: make(chan struct{}, 1),
 		synced:  make(chan struct{}),
 		limits:  defaultLimits,
+
+		largeAnswers: make(chan struct{}, maxLarge),
 	}
 	g.peers.Store(&[]*peer{})
 	g.Configure(o.Settings)
@@ -183,6 +189,10 @@ func (g *Group) peer(a netip.Addr) *peer {
 // peer was tried once without success, or SyncTimeout has passed since Run, or
 // there are no peers.
 func (g *Group) Synced() <-chan struct{} { return g.synced }
+
+// Asking tells whether peers are asked for their table since none that counts
+// was had. That goes on when Synced waits no longer.
+func (g *Group) Asking() bool { return g.asking.Load() }
 
 // setSynced closes the channel that Synced returns.
 func (g *Group) setSynced() { g.syncOnce.Do(func() { close(g.synced) }) }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -15,103 +16,283 @@ import (
 	"vxsnd/internal/vxfld"
 )
 
+// An outcome is what was last had of a peer that was asked for its table.
+type outcome uint8
+
+const (
+	untried  outcome = iota
+	failed           // no table
+	notReady         // a table of one that may lack members itself
+	empty
+	good
+)
+
+// A starter asks peers for their table until that was had, and makes this node
+// known to those that it did not ask. It belongs to one goroutine.
+type starter struct {
+	*Group
+	begin time.Time
+	done  bool // no peer is asked any more
+	good  int  // tables that count
+
+	queue    []*peer             // those that are to be asked in this round
+	open     map[*peer]*question // one at a time to a peer
+	outcomes map[*peer]outcome
+	met      map[*peer]bool // those that were asked or greeted, with success
+	answers  chan answer
+}
+
+// A question is what one peer is being asked.
+type question struct {
+	peer   *peer
+	table  bool         // for the table; else it is greeted
+	begin  time.Time    // of the exchange
+	heard  atomic.Int64 // the time from begin to the last byte of the answer
+	slow   bool         // another peer was asked in its place
+	cancel context.CancelFunc
+}
+
+// An answer is what came of a question.
+type answer struct {
+	*question
+	outcome
+	err            error
+	entries, added int
+	duration       time.Duration
+}
+
 // startUp asks peers for their table until that was had, and makes this node
 // known to those that it did not ask.
 func (g *Group) startUp(ctx context.Context) {
-	timeout := time.AfterFunc(g.settings.Load().SyncTimeout, g.setSynced)
+	s := &starter{
+		Group: g, begin: time.Now(),
+		open: make(map[*peer]*question), outcomes: make(map[*peer]outcome), met: make(map[*peer]bool),
+		answers: make(chan answer),
+	}
+	timeout := time.NewTimer(g.settings.Load().SyncTimeout)
 	defer timeout.Stop()
-	s := starter{Group: g, met: make(map[*peer]bool)}
 	tick := time.NewTicker(g.limits.again)
 	defer tick.Stop()
+	s.round(ctx)
 	for {
-		peers := slices.Clone(*g.peers.Load())
-		rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-		if !s.done {
-			s.askAll(ctx, peers)
-		}
-		if ctx.Err() == nil {
-			g.setSynced()
-		}
-		s.greet(ctx, peers)
+		late := s.proceed(ctx)
 		select {
 		case <-ctx.Done():
+			for len(s.open) > 0 {
+				delete(s.open, (<-s.answers).peer)
+			}
 			return
+		case a := <-s.answers:
+			s.close(ctx, a)
+		case <-late:
+		case <-timeout.C:
+			s.wait(true)
 		case <-tick.C:
+			s.round(ctx)
 		}
 	}
 }
 
-// A starter is what is known of the peers since the start.
-type starter struct {
-	*Group
-	done bool
-	met  map[*peer]bool // those that were asked or greeted, with success
-}
-
-// askAll asks peers in turn until enough of them gave a table. A table that is
-// empty, or whose sender is not ready, is no reason not to ask the others; once
-// all have given one, that is all there is.
-func (s *starter) askAll(ctx context.Context, peers []*peer) {
-	want := max(s.settings.Load().SyncTargets, 1)
-	good, empty := 0, 0
-	for _, p := range peers {
-		if good == want || ctx.Err() != nil {
-			break
-		}
-		entries, ready, err := s.fetch(ctx, p)
-		switch {
-		case err != nil:
-		case entries > 0 && ready:
-			good++
-		case ready:
-			empty++
-		}
-		if err == nil || errors.Is(err, errSilent) {
-			s.met[p] = true
+// round begins to ask, or to greet, each peer that this is due for. The order is
+// random, so that the peers share the work.
+func (s *starter) round(ctx context.Context) {
+	peers := slices.Clone(*s.peers.Load())
+	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
+	for p := range s.outcomes {
+		if !slices.Contains(peers, p) {
+			delete(s.outcomes, p)
 		}
 	}
-	s.done = good > 0 || len(peers) > 0 && empty == len(peers)
-}
-
-// fetch takes in the table of one peer.
-func (s *starter) fetch(ctx context.Context, p *peer) (entries int, ready bool, err error) {
-	begin := s.now()
-	m, err := s.ask(ctx, p, vxfld.Sync{Response: vxfld.ResponseAll})
-	if ctx.Err() != nil {
-		return 0, false, ctx.Err()
-	}
-	log := s.log.WithField("peer", p.addr)
-	if err != nil {
-		p.dumped(Dump{When: s.now(), Duration: s.now().Sub(begin), Err: err})
-		s.repeats.Do("dump "+p.addr.String(), func(count int) {
-			log.WithField("count", count).WithError(err).Warn("peer did not give its table")
-		})
-		return 0, false, err
-	}
-	s.take(m, p.addr.Addr(), true)
-	now := s.now()
-	p.dumped(Dump{When: now, Entries: m.Entries, Duration: now.Sub(begin)})
-	log.WithFields(logrus.Fields{"count": m.Entries, "interval": now.Sub(begin), "ready": !m.NotReady}).Info("table of peer taken in")
-	return m.Entries, !m.NotReady, nil
-}
-
-// greet makes this node known to the peers that it has not met yet: those of its
-// kind answer, and from then on each may compare its table with the other's.
-func (s *starter) greet(ctx context.Context, peers []*peer) {
 	for p := range s.met {
 		if !slices.Contains(peers, p) {
 			delete(s.met, p)
 		}
 	}
+	for p, q := range s.open {
+		if !slices.Contains(peers, p) {
+			q.cancel()
+		}
+	}
+	s.queue = s.queue[:0]
 	for _, p := range peers {
-		if s.met[p] || p.ours.Load() {
+		switch {
+		case s.open[p] != nil:
+		case !s.done:
+			if p.trusted() {
+				s.queue = append(s.queue, p)
+			}
+		case !s.met[p] && !p.ours.Load():
+			s.put(ctx, p, false)
+		}
+	}
+}
+
+// proceed asks as many peers as are needed, and finds out whether enough gave a
+// table. A peer that is slow is asked on, and another in its place: what it
+// returns tells when the next one will have been slow.
+func (s *starter) proceed(ctx context.Context) (late <-chan time.Time) {
+	if s.done {
+		return nil
+	}
+	need := max(s.settings.Load().SyncTargets, 1) - s.good
+	next := time.Duration(-1)
+	for _, q := range s.open {
+		if !q.table || q.slow {
 			continue
 		}
-		_, err := s.ask(ctx, p, vxfld.Sync{})
-		if ctx.Err() != nil {
+		if left := q.patience(s.limits); left <= 0 {
+			q.slow = true
+		} else {
+			need--
+			if next < 0 || left < next {
+				next = left
+			}
+		}
+	}
+	for ; need > 0 && len(s.queue) > 0; need-- {
+		s.put(ctx, s.queue[0], true)
+		s.queue = s.queue[1:]
+		if next < 0 || s.limits.lag < next {
+			next = s.limits.lag
+		}
+	}
+	s.done = s.enough(next >= 0)
+	s.wait(false)
+	if s.done {
+		// Those that were not asked are greeted.
+		s.round(ctx)
+	}
+	if next < 0 || s.done {
+		return nil
+	}
+	return time.After(next)
+}
+
+// patience returns for how long from now the peer is not slow yet.
+func (q *question) patience(l limits) time.Duration {
+	return min(time.Duration(q.heard.Load())+l.lag, l.long) - time.Since(q.begin)
+}
+
+// enough tells whether there is no reason to ask any further peer. A table that
+// is empty, or whose sender is not ready, is none not to ask the others; once
+// all have given an empty one, that is all there is.
+func (s *starter) enough(waiting bool) bool {
+	if s.good >= max(s.settings.Load().SyncTargets, 1) {
+		for _, q := range s.open {
+			if q.table {
+				q.cancel()
+			}
+		}
+		return true
+	}
+	if s.good > 0 {
+		return !waiting // the rest failed, or may take their time
+	}
+	peers := *s.peers.Load()
+	return len(peers) > 0 && !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] != empty })
+}
+
+// wait ends the wait for a table if it is time to: there is one, or all peers
+// were tried, or the time is up.
+func (s *starter) wait(timeout bool) {
+	peers := *s.peers.Load()
+	s.asking.Store(!s.done && len(peers) > 0)
+	tried := !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] == untried })
+	select {
+	case <-s.synced:
+		return
+	default:
+	}
+	if !s.done && !tried && !timeout {
+		return
+	}
+	asked, had := 0, false
+	for _, p := range peers {
+		had = had || s.outcomes[p] > failed
+		if q := s.open[p]; s.outcomes[p] != untried || q != nil && q.table {
+			asked++
+		}
+	}
+	if len(peers) > 0 && !had {
+		s.log.WithFields(logrus.Fields{"interval": time.Since(s.begin), "count": asked}).
+			Warn("ready without the table of a peer")
+	}
+	s.setSynced()
+}
+
+// put begins to ask a peer for its table, or to greet it.
+func (s *starter) put(ctx context.Context, p *peer, table bool) {
+	ctx, cancel := context.WithCancel(ctx)
+	q := &question{peer: p, table: table, begin: time.Now(), cancel: cancel}
+	s.open[p] = q
+	go func() {
+		defer cancel()
+		if table {
+			s.answers <- s.fetch(ctx, q)
 			return
 		}
-		// Others say nothing, and may leave their end open for long.
-		s.met[p] = err == nil || errors.Is(err, errSilent) || errors.Is(err, os.ErrDeadlineExceeded)
+		_, err := s.ask(ctx, p, vxfld.Sync{})
+		s.answers <- answer{question: q, err: err}
+	}()
+}
+
+// fetch takes in the table of one peer.
+func (s *starter) fetch(ctx context.Context, q *question) (a answer) {
+	a.question = q
+	q.peer.asking(s.now())
+	defer q.peer.asking(0)
+	m, err := s.askHearing(ctx, q.peer, vxfld.Sync{Response: vxfld.ResponseAll}, func() {
+		q.heard.Store(int64(time.Since(q.begin)))
+	})
+	if err == nil {
+		a.entries, a.added = m.Entries, s.take(m, q.peer.addr.Addr(), true)
 	}
+	a.duration = time.Since(q.begin)
+	if ctx.Err() == nil || err == nil {
+		q.peer.dumped(Dump{When: s.now(), Entries: a.entries, Duration: a.duration, Err: err})
+	}
+	switch a.err = err; {
+	case err != nil:
+		a.outcome = failed
+	case m.NotReady:
+		a.outcome = notReady
+	case m.Entries == 0:
+		a.outcome = empty
+	default:
+		a.outcome = good
+	}
+	return a
+}
+
+// close notes what came of a question.
+func (s *starter) close(ctx context.Context, a answer) {
+	p := a.peer
+	delete(s.open, p)
+	if errors.Is(a.err, context.Canceled) {
+		return
+	}
+	if !a.table {
+		// Others say nothing, and may leave their end open for long.
+		s.met[p] = a.err == nil || errors.Is(a.err, errSilent) || errors.Is(a.err, os.ErrDeadlineExceeded)
+		return
+	}
+	s.met[p] = a.err == nil
+	before := s.outcomes[p]
+	s.outcomes[p] = a.outcome
+	log := s.log.WithField("peer", p.addr)
+	if a.err != nil {
+		s.repeats.Do("dump "+p.name, func(count int) {
+			log.WithField("count", count).WithError(a.err).Warn("peer did not give its table")
+		})
+		return
+	}
+	if a.outcome == good {
+		s.good++
+	}
+	level := logrus.DebugLevel
+	if a.outcome != before || a.added > 0 {
+		level = logrus.InfoLevel
+	}
+	log.WithFields(logrus.Fields{"count": a.entries, "interval": a.duration, "ready": a.outcome != notReady}).
+		Log(level, "table of peer taken in")
 }

@@ -119,9 +119,9 @@ func TestStartAsksTheOthers(t *testing.T) {
 				func() {
 					n := serving(t, 10)
 					defer n.Close()
-					n.Limit(peer.Limits{Body: 1 << 20, Again: time.Hour})
+					n.Limit(peer.Limits{Body: 1 << 20, Again: time.Hour, Lag: time.Hour, Long: time.Hour})
 					if tt.answer == nil {
-						n.Limit(peer.Limits{Idle: time.Second})
+						n.Limit(peer.Limits{First: time.Second})
 					}
 					bad, good := answering(t, 20, tt.answer), answering(t, 21, whole)
 					n.meet(bad.addr, good.addr)
@@ -153,7 +153,7 @@ func TestStartAsksAsManyAsItShould(t *testing.T) {
 		p := answering(t, 20+i, one(t, vxfld.Sync{}))
 		peers, addrs = append(peers, p), append(addrs, p.addr)
 	}
-	n.Limit(peer.Limits{Again: 10 * time.Millisecond})
+	n.Limit(peer.Limits{Again: 10 * time.Millisecond, Lag: time.Hour, Long: time.Hour})
 	n.meet(addrs...)
 	run(t, n.Group)
 	asked, greeted := 0, 0
@@ -223,6 +223,7 @@ func TestStartEndsWithEmptyTables(t *testing.T) {
 	run(t, n.Group)
 	p.next(t)
 	q.next(t)
+	synced(t, n)
 	rounds(t, n)
 	if len(p.questions)+len(q.questions) > 0 {
 		t.Errorf("got %d more questions, want none", len(p.questions)+len(q.questions))

@@ -37,8 +37,13 @@ type State struct {
 	// UpdateConnections the connections that took, and UpdateErrors those that
 	// failed.
 	Updates, UpdateConnections, UpdateErrors uint64
-	// LastDump is the last attempt to take the peer's table.
+	// LastDump is the last attempt to take the peer's table, and Asked when the
+	// one began that is in progress, zero if none is.
 	LastDump Dump
+	Asked    fdb.Time
+	// Refuses says that the peer closed the last question without a word: most
+	// often, it does not know this node.
+	Refuses bool
 	// Differ is the number of entries that were lacking here at the last repair.
 	Differ int
 }
@@ -73,7 +78,9 @@ type peer struct {
 	doubt     doubt
 	heard     fdb.Time
 	dump      Dump
+	asked     fdb.Time
 	differ    int
+	trust     trust
 }
 
 func newPeer(a netip.AddrPort) *peer {
@@ -84,9 +91,14 @@ func newPeer(a netip.AddrPort) *peer {
 }
 
 // connected records how an attempt to connect to a peer ended, or what became
-// of the connection.
+// of the connection. That one which closes questions takes what it is told is
+// not to be believed.
 func (g *Group) connected(p *peer, err error) {
 	p.mu.Lock()
+	if err == nil && p.trust.away {
+		p.mu.Unlock()
+		return
+	}
 	back := err == nil && p.err != nil
 	p.reachable, p.err = err == nil, err
 	p.mu.Unlock()
@@ -100,6 +112,14 @@ func (p *peer) heardAt(now fdb.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.heard = now
+}
+
+// asking records that the peer is being asked for its table, from when on; zero
+// ends that.
+func (p *peer) asking(since fdb.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.asked = since
 }
 
 // dumped records an attempt to take the peer's table.
@@ -148,6 +168,8 @@ func (p *peer) state(now fdb.Time) State {
 		UpdateConnections: p.updateConnections.Load(),
 		UpdateErrors:      p.updateErrors.Load(),
 		LastDump:          p.dump,
+		Asked:             p.asked,
+		Refuses:           p.trust.away,
 		Differ:            p.differ,
 	}
 }
