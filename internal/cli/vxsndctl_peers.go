@@ -39,7 +39,7 @@ func peersText(b *bytes.Buffer, peers *[]control.Peer) {
 		}
 		row(p.Address.String(), p.Kind, peerState(p), peerHeard(p), strconv.Itoa(p.Queue), waiting,
 			strconv.FormatUint(p.Relayed, 10), strconv.FormatUint(p.Dropped+p.RelayErrors, 10),
-			strconv.FormatUint(p.Updates, 10), lastDump(p.LastDump), strconv.Itoa(p.Differ))
+			strconv.FormatUint(p.Updates, 10), lastDump(p), strconv.Itoa(p.Differ))
 	}
 	t.Flush() // a bytes.Buffer takes everything
 
@@ -63,6 +63,8 @@ func peerState(p *control.Peer) string {
 	switch {
 	case p.Reachable:
 		return "up"
+	case p.Refuses:
+		return "refuses"
 	case p.Problem != "":
 		return "unreachable"
 	}
@@ -76,8 +78,11 @@ func peerHeard(p *control.Peer) string {
 	return uptime(*p.LastHeard) + " ago"
 }
 
-func lastDump(d *control.Dump) string {
+func lastDump(p *control.Peer) string {
+	d := p.LastDump
 	switch {
+	case p.AskedFor != nil:
+		return fmt.Sprintf("asked for %s", uptime(*p.AskedFor))
 	case d == nil:
 		return "-"
 	case d.Problem != "":

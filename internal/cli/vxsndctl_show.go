@@ -76,6 +76,8 @@ func showText(b *bytes.Buffer, s *control.Status) {
 	ready := yesNo(s.Ready)
 	if s.Waiting != "" {
 		ready += ", waiting for " + s.Waiting
+	} else if s.Asking {
+		ready += ", without the table of a peer: they are asked on"
 	}
 	pair("Ready", "%s", ready)
 	pair("Engine", "%s", s.Engine)

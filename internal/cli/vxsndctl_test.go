@@ -331,7 +331,7 @@ func TestVxsndctlManualNamesEachFlagAndCommand(t *testing.T) {
 		}
 	}
 	// Every member of the JSON that --json prints.
-	values := []any{cannedStatus(), cannedStatus().Anycast, control.Status{Waiting: "x"}, control.Anycast{Problem: "x"}}
+	values := []any{cannedStatus(), cannedStatus().Anycast, askedPeer(), control.Status{Waiting: "x", Asking: true}, control.Anycast{Problem: "x"}}
 	for _, p := range cannedPeers() {
 		values = append(values, p, p.LastDump)
 	}

@@ -47,6 +47,9 @@ type Status struct {
 	Peers []string `json:"peers,omitempty"`
 	// Waiting says what the node waits for before it is ready, empty if it is.
 	Waiting string `json:"waiting,omitempty"`
+	// Asking tells whether peers are asked for their table since none that counts
+	// was had; a node may be ready without.
+	Asking bool `json:"asking,omitempty"`
 	// Anycast is the service address that the node puts on an interface, nil if it
 	// puts none there.
 	Anycast *Anycast `json:"anycast,omitempty"`
@@ -129,6 +132,9 @@ type Peer struct {
 	// why it or the last dump failed.
 	Reachable bool   `json:"reachable"`
 	Problem   string `json:"problem,omitempty"`
+	// Refuses tells whether the peer closed the last question without an answer:
+	// most often, it does not name this node among its peers.
+	Refuses bool `json:"refuses,omitempty"`
 	// LastHeard is how many seconds ago the peer sent something over TCP; nil if it
 	// never did.
 	LastHeard *int64 `json:"last_heard"`
@@ -149,6 +155,9 @@ type Peer struct {
 	UpdateErrors      uint64 `json:"update_errors"`
 	// LastDump is the last attempt to take the peer's table, nil if there was none.
 	LastDump *Dump `json:"last_dump"`
+	// AskedFor is for how many seconds the peer has been asked for its table, nil
+	// if it is not being asked.
+	AskedFor *int64 `json:"asked_for,omitempty"`
 	// Differ is how many entries were lacking here at the last comparison.
 	Differ int `json:"differ"`
 }

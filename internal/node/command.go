@@ -65,6 +65,7 @@ func (n *Node) fillStatus(s *control.Status) {
 	if a := n.address(); a != nil {
 		s.Anycast = shownAddress(c.SvcnodeIP, a.State())
 	}
+	s.Asking = n.group.Asking()
 	s.Engine = "none"
 	s.ProtocolVersion = int(vxfld.V3)
 	s.VxfldPort, s.VRF = c.VxfldPort, c.VRF

@@ -48,6 +48,11 @@ func (n *Node) shownPeers() []control.Peer {
 		if s.Err != nil {
 			p.Problem = s.Err.Error()
 		}
+		p.Refuses = s.Refuses
+		if s.Asked != 0 {
+			asked := ago(s.Asked)
+			p.AskedFor = &asked
+		}
 		if s.LastHeard != 0 {
 			heard := ago(s.LastHeard)
 			p.LastHeard = &heard
