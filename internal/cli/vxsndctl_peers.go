@@ -4,7 +4,9 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -14,13 +16,13 @@ import (
 
 // peerColumns are the heads of the table of peers.
 var peerColumns = []string{
-	"Address", "Kind", "State", "Heard", "Queue", "Waiting", "Relayed", "Dropped", "Updates", "Dump", "Differ",
+	"Address", "Name", "Kind", "State", "Heard", "Queue", "Waiting", "Relayed", "Dropped", "Updates", "Dump", "Differ",
 }
 
 // peersText writes the peers for people: a table, and below it what is wrong.
 func peersText(b *bytes.Buffer, peers *[]control.Peer) {
 	if len(*peers) == 0 {
-		b.WriteString("no peers are configured, or their names do not resolve\n")
+		b.WriteString("no peers are configured\n")
 		return
 	}
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
@@ -33,11 +35,15 @@ func peersText(b *bytes.Buffer, peers *[]control.Peer) {
 	row(lines...)
 	for i := range *peers {
 		p := &(*peers)[i]
+		if !p.Address.IsValid() {
+			row(append([]string{"-", p.Name, "-", "unresolved"}, slices.Repeat([]string{"-"}, len(peerColumns)-4)...)...)
+			continue
+		}
 		waiting := strconv.Itoa(p.Waiting)
 		if p.All {
 			waiting = "all"
 		}
-		row(p.Address.String(), p.Kind, peerState(p), peerHeard(p), strconv.Itoa(p.Queue), waiting,
+		row(p.Address.String(), cmp.Or(p.Name, "-"), p.Kind, peerState(p), peerHeard(p), strconv.Itoa(p.Queue), waiting,
 			strconv.FormatUint(p.Relayed, 10), strconv.FormatUint(p.Dropped+p.RelayErrors, 10),
 			strconv.FormatUint(p.Updates, 10), lastDump(p), strconv.Itoa(p.Differ))
 	}
@@ -46,13 +52,18 @@ func peersText(b *bytes.Buffer, peers *[]control.Peer) {
 	sep := "\n"
 	problem := func(p *control.Peer, what, text string) {
 		if text != "" {
-			fmt.Fprintf(b, "%s%s: %s%s\n", sep, p.Address, what, oneLine(text))
+			who := p.Name
+			if p.Address.IsValid() {
+				who = p.Address.String()
+			}
+			fmt.Fprintf(b, "%s%s: %s%s\n", sep, who, what, oneLine(text))
 			sep = ""
 		}
 	}
 	for i := range *peers {
 		p := &(*peers)[i]
 		problem(p, "", p.Problem)
+		problem(p, "relay: ", p.RelayProblem)
 		if d := p.LastDump; d != nil && d.Problem != p.Problem {
 			problem(p, "dump: ", d.Problem)
 		}

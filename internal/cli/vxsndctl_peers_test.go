@@ -14,7 +14,8 @@ import (
 )
 
 // cannedPeers are the peers of a daemon in scripts: one that is well, one of the
-// Python suite that is gone, and one that nothing was told yet.
+// Python suite that is gone, one that nothing was told yet, and one whose name
+// does not resolve.
 func cannedPeers() []control.Peer {
 	peer := func(addr string) control.Peer {
 		return control.Peer{Address: netip.MustParseAddrPort(addr), Kind: "other"}
@@ -24,10 +25,13 @@ func cannedPeers() []control.Peer {
 	well.Kind, well.Reachable, well.LastHeard = "vxsnd", true, &ago
 	well.Queue, well.Waiting, well.Relayed, well.Dropped, well.RelayErrors = 5, 12, 123456, 7, 1
 	well.Updates, well.UpdateConnections, well.UpdateErrors, well.Differ = 1000, 4, 2, 9
+	well.Name, well.RelayProblem = "sn1.example", "message came back: connection refused"
 	well.LastDump = &control.Dump{Ago: 90061, Entries: 1000000, Milliseconds: 2345}
 	gone.Problem, gone.All = "dial tcp [2001:db8::13]:10002: connect: connection refused", true
 	gone.LastDump = &control.Dump{Ago: 4, Problem: "the peer says nothing"}
-	return []control.Peer{well, gone, idle}
+	idle.Name = "sn3.example"
+	unknown := control.Peer{Name: "sn4.example", Kind: "other", Problem: "lookup sn4.example: no such host"}
+	return []control.Peer{well, gone, idle, unknown}
 }
 
 func TestPeersText(t *testing.T) {
@@ -40,6 +44,7 @@ func TestPeersText(t *testing.T) {
 	}{
 		{"well", control.Peer{Reachable: true, LastDump: dump("")}, ""},
 		{"one problem twice", control.Peer{Problem: "gone", LastDump: dump("gone")}, "\n10.0.0.12:10001: gone\n"},
+		{"lost messages", control.Peer{Reachable: true, RelayProblem: "came back"}, "\n10.0.0.12:10001: relay: came back\n"},
 		{"a dump that failed alone", control.Peer{Reachable: true, LastDump: dump("too large")}, "\n10.0.0.12:10001: dump: too large\n"},
 		{"two problems of two lines", control.Peer{Problem: "a\nb", LastDump: dump("c\nd")},
 			"\n10.0.0.12:10001: a; b\n10.0.0.12:10001: dump: c; d\n"},

@@ -117,6 +117,10 @@ func showText(b *bytes.Buffer, s *control.Status) {
 	section("Control messages")
 	pair("Received", "%s", counts(s.Registrations))
 
+	section("Peer connections")
+	pair("Accepted", "%s", counts(s.PeerConnections.Accepted))
+	pair("Refused", "%s", counts(s.PeerConnections.Refused))
+
 	if len(s.Checks) == 0 {
 		return
 	}

@@ -71,7 +71,11 @@ func cannedStatus() control.Status {
 		Packets: 1000, Bytes: 123456, Copies: 4000, CopyBytes: 493824, Fragmented: 7, Learned: 3, Loops: 1,
 		Drops:         map[string]uint64{"ttl": 2, "no_member": 40, "kernel": 0},
 		Registrations: map[string]uint64{"taken": 12, "not_peer": 1},
-		LogLinesLost:  9,
+		PeerConnections: control.Connections{
+			Accepted: map[string]uint64{"update": 5, "request": 0, "repair": 2},
+			Refused:  map[string]uint64{"not_peer": 3, "slow": 0},
+		},
+		LogLinesLost: 9,
 		Checks: []control.Check{
 			{Name: "rmem_max", Text: "net.core.rmem_max is 212992, receive_queue asks for 131072", Fix: "sysctl -w net.core.rmem_max=262144"},
 			{Name: "other", Text: "something else is wrong"},

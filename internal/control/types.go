@@ -43,7 +43,7 @@ type Status struct {
 	// any of the machine's.
 	SvcnodeIP netip.Addr `json:"svcnode_ip,omitzero"`
 	SrcIP     netip.Addr `json:"src_ip,omitzero"`
-	// Peers are the peer service nodes as they are configured.
+	// Peers are the peer service nodes as they are configured, without this one.
 	Peers []string `json:"peers,omitempty"`
 	// Waiting says what the node waits for before it is ready, empty if it is.
 	Waiting string `json:"waiting,omitempty"`
@@ -86,6 +86,8 @@ type Status struct {
 
 	// Registrations counts the control messages received, by verdict.
 	Registrations map[string]uint64 `json:"registrations,omitempty"`
+	// PeerConnections counts the TCP connections of peers.
+	PeerConnections Connections `json:"peer_connections,omitzero"`
 
 	// LogLinesLost counts the lines that the log destination was too slow for.
 	LogLinesLost uint64 `json:"log_lines_lost"`
@@ -93,6 +95,16 @@ type Status struct {
 	// Checks are the start-up checks that failed.
 	Checks []Check `json:"checks,omitempty"`
 }
+
+// Connections count connections by verdict: those whose message was taken in or
+// answered, and the others.
+type Connections struct {
+	Accepted map[string]uint64 `json:"accepted"`
+	Refused  map[string]uint64 `json:"refused"`
+}
+
+// IsZero tells whether there are no figures.
+func (c Connections) IsZero() bool { return c.Accepted == nil && c.Refused == nil }
 
 // A Check is a start-up check that failed.
 type Check struct {
@@ -120,18 +132,25 @@ type Anycast struct {
 	Draining bool `json:"draining"`
 }
 
-// A Peer is one configured peer service node. Counters count since it was
-// configured.
+// A Peer is one address of a configured peer service node, or a name that does
+// not resolve. Counters count since the address was configured.
 type Peer struct {
-	// Address is the peer's address with its port.
-	Address netip.AddrPort `json:"address"`
+	// Address is the peer's address with its port, left out for a name that does
+	// not resolve.
+	Address netip.AddrPort `json:"address,omitzero"`
+	// Name is the host name that the configuration has for the peer, empty where
+	// it has the address.
+	Name string `json:"name,omitempty"`
 	// Kind is "vxsnd" for a node that has shown itself to be of this kind,
 	// "other" until then.
 	Kind string `json:"kind"`
 	// Reachable tells whether the last TCP connection could be made, and Problem
-	// why it or the last dump failed.
+	// why it or the last dump failed, or the name does not resolve.
 	Reachable bool   `json:"reachable"`
 	Problem   string `json:"problem,omitempty"`
+	// RelayProblem says why a relayed message was lost in the last minute, empty
+	// where none was: the kernel did not take it, or it came back.
+	RelayProblem string `json:"relay_problem,omitempty"`
 	// Refuses tells whether the peer closed the last question without an answer:
 	// most often, it does not name this node among its peers.
 	Refuses bool `json:"refuses,omitempty"`
@@ -144,7 +163,8 @@ type Peer struct {
 	Waiting int  `json:"waiting"`
 	All     bool `json:"all"`
 	// Relayed counts messages that were relayed, Dropped those that found the
-	// queue full and RelayErrors those that the kernel did not take.
+	// queue full and RelayErrors those that the kernel did not take or that came
+	// back.
 	Relayed     uint64 `json:"relayed"`
 	Dropped     uint64 `json:"dropped"`
 	RelayErrors uint64 `json:"relay_errors"`

@@ -181,7 +181,7 @@ func TestControlShowsNode(t *testing.T) {
 	const packets, size = 5, 64
 	l := newLab(t, 0)
 	vs := l.vteps(3)
-	n := l.node("svcnode_ip = "+nodeAddr, "svcnode_peers = 192.0.2.252 192.0.2.251 192.0.2.253",
+	n := l.node("svcnode_ip = "+nodeAddr, "svcnode_peers = 192.0.2.252 192.0.2.251 192.0.2.253 "+nodeAddr,
 		"learning = off", memberConfig([]vxlan.VNI{controlVNI}, vs...))
 	for i := range packets {
 		vs[0].flood(n, controlVNI, frame(netlab.Broadcast, i, size))
@@ -225,7 +225,7 @@ Local address      Anycast address    Peer Addresses
 Daemon
   Version:            vxsnd {}, process %d
   Started:            {} ago
-  Ready:              yes
+  Ready:              yes, without the table of a peer: they are asked on
   Engine:             raw
   Control (UDP) port: 10001
   Data (UDP) port:    4789, copies to 4789
@@ -249,6 +249,10 @@ Data packets
 
 Control messages
   Received:           none
+
+Peer connections
+  Accepted:           none
+  Refused:            none
 `, n.proc.PID(), n.file("vxsnd.conf")))
 }
 

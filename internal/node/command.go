@@ -10,6 +10,7 @@ import (
 	"vxsnd/internal/control"
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/metrics"
+	"vxsnd/internal/peer"
 	"vxsnd/internal/register"
 	"vxsnd/internal/vxfld"
 	"vxsnd/internal/vxlan"
@@ -79,7 +80,7 @@ func (n *Node) fillStatus(s *control.Status) {
 	if !c.SrcIP.IsUnspecified() {
 		s.SrcIP = c.SrcIP
 	}
-	for _, p := range c.SvcnodePeers {
+	for _, p := range n.guard.others() {
 		s.Peers = append(s.Peers, p.String())
 	}
 
@@ -99,6 +100,14 @@ func (n *Node) fillStatus(s *control.Status) {
 	s.Registrations = make(map[string]uint64)
 	for v := range register.NumVerdicts {
 		s.Registrations[v.String()] = n.register.Counters().Verdicts[v].Load()
+	}
+	s.PeerConnections.Accepted, s.PeerConnections.Refused = make(map[string]uint64), make(map[string]uint64)
+	for v := range peer.NumVerdicts {
+		counts := s.PeerConnections.Refused
+		if v.Accepted() {
+			counts = s.PeerConnections.Accepted
+		}
+		counts[v.String()] = n.group.Counters().Verdicts[v].Load()
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"vxsnd/internal/config"
 	"vxsnd/internal/peer"
 	"vxsnd/internal/register"
+	"vxsnd/internal/sock"
 )
 
 // newGroup returns this node's part in its group of service nodes. Messages to
@@ -20,7 +21,7 @@ func (n *Node) newGroup() *peer.Group {
 		source = unspecified(n.cfg.SvcnodeIP)
 	}
 	conns := slices.Clone(n.control)
-	return peer.New(peer.Options{
+	g := peer.New(peer.Options{
 		Table: n.table, Now: clock, Log: n.log,
 		Source: source, Port: n.cfg.VxfldPort, VRF: n.cfg.VRF,
 		Send: func(b []byte, to netip.AddrPort) error {
@@ -32,6 +33,10 @@ func (n *Node) newGroup() *peer.Group {
 		},
 		Settings: n.groupSettings(&n.cfg),
 	})
+	if c, ok := controlConn(conns, source).(*sock.Control); ok {
+		c.OnRefusal(g.Refused)
+	}
+	return g
 }
 
 // controlConn returns the socket that is bound to the address, or to the

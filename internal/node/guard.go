@@ -41,6 +41,7 @@ type guard struct {
 	peers   []config.Peer
 	proxies []config.Peer
 	found   map[string][]netip.Addr // what host names resolved to
+	failed  map[string]error        // why host names do not resolve now
 	isPeers map[netip.Addr]struct{} // all addresses of peers
 	allow   []netip.Prefix          // peer_allow
 	seen    map[netip.Addr]struct{} // of those, who has spoken as a service node does
@@ -60,6 +61,7 @@ func newGuard(c *config.Config, t *fdb.Table, log logrus.FieldLogger) *guard {
 			return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 		},
 		found:   make(map[string][]netip.Addr),
+		failed:  make(map[string]error),
 		seen:    make(map[netip.Addr]struct{}),
 		changed: make(chan struct{}, 1),
 		updated: make(chan struct{}, 1),
@@ -83,6 +85,7 @@ func (g *guard) configure(c *config.Config) {
 	maps.DeleteFunc(g.seen, func(a netip.Addr, _ struct{}) bool { return !g.allowsLocked(a) })
 	names := g.namesLocked()
 	maps.DeleteFunc(g.found, func(host string, _ []netip.Addr) bool { return !slices.Contains(names, host) })
+	maps.DeleteFunc(g.failed, func(host string, _ error) bool { return !slices.Contains(names, host) })
 	g.excludeLocked()
 	select {
 	case g.changed <- struct{}{}:
@@ -152,12 +155,52 @@ func (g *guard) peerAddrs() []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, p := range g.peers {
 		for _, a := range g.addrsLocked(p) {
-			if !slices.Contains(g.own, a) && !slices.Contains(g.service, a) {
+			if !g.isOwnLocked(a) {
 				out = append(out, netip.AddrPortFrom(a, p.Port))
 			}
 		}
 	}
 	return out
+}
+
+// isOwnLocked tells whether a is an address of this node, which is no peer of
+// itself.
+func (g *guard) isOwnLocked(a netip.Addr) bool {
+	return slices.Contains(g.own, a) || slices.Contains(g.service, a)
+}
+
+// others returns the configured peers without those that are this node itself.
+func (g *guard) others() []config.Peer {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []config.Peer
+	for _, p := range g.peers {
+		addrs := g.addrsLocked(p)
+		if len(addrs) == 0 || slices.ContainsFunc(addrs, func(a netip.Addr) bool { return !g.isOwnLocked(a) }) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// names returns the configured name of each address of a peer that has one, and
+// why the names that do not resolve now do not.
+func (g *guard) names() (names map[netip.AddrPort]string, failed map[string]error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	names, failed = make(map[netip.AddrPort]string), make(map[string]error)
+	for _, p := range g.peers {
+		if p.Addr.IsValid() {
+			continue
+		}
+		for _, a := range g.addrsLocked(p) {
+			names[netip.AddrPortFrom(a, p.Port)] = p.Host
+		}
+		if err := g.failed[p.Host]; err != nil {
+			failed[p.Host] = err
+		}
+	}
+	return names, failed
 }
 
 // excludeLocked hands the table the whole set. mu is held over it, so that
@@ -203,7 +246,6 @@ func (g *guard) addrsLocked(p config.Peer) []netip.Addr {
 // until ctx is done. A name that does not resolve is a warning; what it last
 // resolved to stays.
 func (g *guard) resolve(ctx context.Context) error {
-	warned := make(map[string]bool)
 	for first := true; ; first = false {
 		g.mu.Lock()
 		names := g.namesLocked()
@@ -216,13 +258,8 @@ func (g *guard) resolve(ctx context.Context) error {
 			}
 			if err != nil {
 				wait = resolveSoon
-				if !warned[host] {
-					g.log.WithField("peer", host).WithError(err).Warn("peer name does not resolve, trying again")
-				}
-			} else {
-				g.resolved(host, addrs)
 			}
-			warned[host] = err != nil
+			g.resolved(host, addrs, err)
 		}
 		if first {
 			close(g.looked)
@@ -242,13 +279,39 @@ func (g *guard) find(ctx context.Context, host string) ([]netip.Addr, error) {
 	return g.lookup(ctx, host)
 }
 
-func (g *guard) resolved(host string, addrs []netip.Addr) {
+// resolved takes what a look at a name brought, and logs what is other than
+// before.
+func (g *guard) resolved(host string, addrs []netip.Addr, err error) {
 	for i := range addrs {
 		addrs[i] = addrs[i].Unmap().WithZone("")
 	}
+	slices.SortFunc(addrs, netip.Addr.Compare) // resolvers give them in turn
+	addrs = slices.Compact(addrs)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if slices.Contains(g.namesLocked(), host) { // else it has been taken off meanwhile
+	if !slices.Contains(g.namesLocked(), host) {
+		return // it has been taken off meanwhile
+	}
+	log := g.log.WithField("peer", host)
+	before, known := g.found[host]
+	failed := g.failed[host] != nil
+	if err != nil {
+		g.failed[host] = err
+		if !failed {
+			log.WithError(err).Warn("peer name does not resolve, trying again")
+		}
+		return
+	}
+	delete(g.failed, host)
+	same := known && slices.Equal(before, addrs)
+	log = log.WithFields(logrus.Fields{"from": someVTEPs(before), "to": someVTEPs(addrs)})
+	switch {
+	case failed:
+		log.Info("peer name resolves now")
+	case known && !same:
+		log.Info("peer name has other addresses")
+	}
+	if !same {
 		g.found[host] = addrs
 		g.excludeLocked()
 	}

@@ -3,7 +3,9 @@
 package node
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"vxsnd/internal/anycast"
@@ -29,14 +31,15 @@ func shownAddress(addr netip.Addr, s anycast.State) *control.Anycast {
 }
 
 // shownPeers are the peers as the management socket shows them, in the order of
-// the configuration.
+// the configuration. Names that do not resolve come last.
 func (n *Node) shownPeers() []control.Peer {
 	now := clock()
 	ago := func(t fdb.Time) int64 { return int64(max(0, now.Sub(t)) / time.Second) }
 	out := []control.Peer{}
+	names, failed := n.guard.names()
 	for _, s := range n.group.States() {
 		p := control.Peer{
-			Address: s.Addr, Kind: "other", Reachable: s.Reachable,
+			Address: s.Addr, Name: names[s.Addr], Kind: "other", Reachable: s.Reachable,
 			Queue: s.Queue, Waiting: s.Waiting, All: s.All,
 			Relayed: s.Relayed, Dropped: s.Dropped, RelayErrors: s.RelayErrors,
 			Updates: s.Updates, UpdateConnections: s.UpdateConnections, UpdateErrors: s.UpdateErrors,
@@ -47,6 +50,9 @@ func (n *Node) shownPeers() []control.Peer {
 		}
 		if s.Err != nil {
 			p.Problem = s.Err.Error()
+		}
+		if s.Loss != nil {
+			p.RelayProblem = s.Loss.Error()
 		}
 		p.Refuses = s.Refuses
 		if s.Asked != 0 {
@@ -64,6 +70,9 @@ func (n *Node) shownPeers() []control.Peer {
 			}
 		}
 		out = append(out, p)
+	}
+	for _, name := range slices.Sorted(maps.Keys(failed)) {
+		out = append(out, control.Peer{Name: name, Kind: "other", Problem: failed[name].Error()})
 	}
 	return out
 }
