@@ -56,7 +56,7 @@ func (g *Group) askHearing(ctx context.Context, p *peer, question vxfld.Sync, he
 	p.turnedAway(errors.Is(err, errAway))
 	if err == nil || errors.Is(err, errSilent) && !silent {
 		g.connected(p, nil)
-		p.ours.Store(m != nil && m.Node != 0)
+		g.know(p, m != nil && m.Node != 0)
 	} else {
 		g.connected(p, err)
 	}

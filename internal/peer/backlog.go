@@ -27,13 +27,15 @@ type batch struct {
 	withdrawn, changed map[member]struct{}
 	// all stands for each member that there is to tell of; changed is nil then.
 	all bool
+	// round says that all members that the configuration names are among them.
+	round bool
 }
 
 func newBatch() batch {
 	return batch{withdrawn: make(map[member]struct{}), changed: make(map[member]struct{})}
 }
 
-func (b *batch) empty() bool { return !b.all && len(b.withdrawn)+len(b.changed) == 0 }
+func (b *batch) empty() bool { return !b.all && !b.round && len(b.withdrawn)+len(b.changed) == 0 }
 
 // change adds a member, or says that all are to be told of.
 func (b *batch) change(m member) {
@@ -61,6 +63,7 @@ func (b *batch) merge(o *batch) (lost int) {
 		b.all = true
 		clear(b.changed)
 	}
+	b.round = b.round || o.round
 	for m := range o.changed {
 		b.change(m)
 	}

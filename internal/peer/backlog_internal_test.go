@@ -113,17 +113,17 @@ func TestViaForgetsWhatLeftTheTable(t *testing.T) {
 		t.Error("got something to keep, want nothing")
 	}
 	v.end()
-	v.told(a.vni, a.addr, from)
-	v.told(b.vni, b.addr, from)
+	v.told(a, from, netip.Addr{}, 0)
+	v.told(b, from, netip.Addr{}, 0)
 	if !v.begin() {
 		t.Error("got nothing to keep, want something")
 	}
 	v.keep(a)
 	v.keep(member{2, a.addr})
-	v.told(c.vni, c.addr, from) // after the survey has passed its VNI
+	v.told(c, from, netip.Addr{}, 0) // after the survey has passed its VNI
 	v.end()
 	g := &Group{}
-	g.via.teller = v.teller
+	g.via.words = v.words
 	for _, tt := range []struct {
 		m    member
 		want bool

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -77,13 +78,13 @@ func (s *stream) put(vni vxlan.VNI, es []vxfld.SyncEntry) error {
 
 // answerTable writes the whole table.
 func (g *Group) answerTable(ctx context.Context, w io.Writer, m *vxfld.SyncScan) error {
-	return g.answer(w, m, func(s *stream) error { return g.walk(ctx, s.put) })
+	return g.answer(w, m, func(s *stream) error { return g.walk(ctx, s.end, s.put) })
 }
 
 // walk calls fn with the entries of each VNI in ascending order, as peers are
-// told of them; fn must not keep them. No lock is held meanwhile, so that fn may
-// take its time.
-func (g *Group) walk(ctx context.Context, fn func(vni vxlan.VNI, es []vxfld.SyncEntry) error) error {
+// told of them, with their owners or not; fn must not keep them. No lock is held
+// meanwhile, so that fn may take its time.
+func (g *Group) walk(ctx context.Context, owners bool, fn func(vni vxlan.VNI, es []vxfld.SyncEntry) error) error {
 	var entries []fdb.Entry
 	var es []vxfld.SyncEntry
 	for _, vni := range g.table.VNIs(nil) {
@@ -92,7 +93,7 @@ func (g *Group) walk(ctx context.Context, fn func(vni vxlan.VNI, es []vxfld.Sync
 		}
 		now := g.now()
 		entries = g.table.Entries(now, vni, entries[:0])
-		es = g.tellable(now, entries, es[:0])
+		es = g.tellable(now, entries, owners, es[:0])
 		if len(es) == 0 {
 			continue
 		}
@@ -104,22 +105,40 @@ func (g *Group) walk(ctx context.Context, fn func(vni vxlan.VNI, es []vxfld.Sync
 }
 
 // tellable appends the entries that a peer is told of, sorted: each address and
-// identifier once, whoever told of it here, with the longest time. Addresses
-// that cannot be VTEPs' are left out, and IPv6 ones, which have no field yet
-// (docs/protocol.md section 7).
-func (g *Group) tellable(now fdb.Time, entries []fdb.Entry, es []vxfld.SyncEntry) []vxfld.SyncEntry {
+// identifier once, whoever told of it here, with the longest time; with owners
+// once for each, but once where it is the group's. Addresses that cannot be
+// VTEPs' are left out, and IPv6 ones, which have no field yet (docs/protocol.md
+// section 7).
+func (g *Group) tellable(now fdb.Time, entries []fdb.Entry, owners bool, es []vxfld.SyncEntry) []vxfld.SyncEntry {
+	var of []netip.Addr
 	for i := range entries {
 		e := &entries[i]
 		left := secondsLeft(e.Expires, now)
 		if left == 0 || !e.Addr.Is4() || g.table.Excluded(e.Addr) != fdb.NotExcluded {
 			continue
 		}
-		es = append(es, vxfld.SyncEntry{Addr: e.Addr, Holdtime: left, Identifier: e.Identifier})
+		of = append(of[:0], netip.Addr{})
+		if owners && e.Identifier == 0 && left == vxfld.HoldtimeStatic {
+			switch e.Source {
+			case fdb.Configuration:
+				of[0] = netip.IPv4Unspecified()
+			case fdb.Peer:
+				of = g.via.ownersOf(member{e.VNI, e.Addr}, of[:0])
+			}
+		}
+		for _, o := range of {
+			if !o.Is4() {
+				o = netip.Addr{} // there is no field for others
+			}
+			es = append(es, vxfld.SyncEntry{Addr: e.Addr, Holdtime: left, Identifier: e.Identifier, Owner: o})
+		}
 	}
 	slices.SortFunc(es, func(a, b vxfld.SyncEntry) int {
-		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Identifier, b.Identifier), cmp.Compare(b.Holdtime, a.Holdtime))
+		return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Identifier, b.Identifier), cmp.Compare(b.Holdtime, a.Holdtime), a.Owner.Compare(b.Owner))
 	})
-	return slices.CompactFunc(es, func(a, b vxfld.SyncEntry) bool { return a.Addr == b.Addr && a.Identifier == b.Identifier })
+	return slices.CompactFunc(es, func(a, b vxfld.SyncEntry) bool {
+		return a.Addr == b.Addr && a.Identifier == b.Identifier && (a.Owner == b.Owner || !a.Owner.IsValid() || !b.Owner.IsValid())
+	})
 }
 
 // secondsLeft returns the time until exp as it is written to a peer: rounded

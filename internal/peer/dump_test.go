@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -85,7 +86,10 @@ func TestAnswerHoldsTheTable(t *testing.T) {
 			if tt.ready {
 				n.SetReady()
 			}
-			tt.question.Response, tt.want.VNIs = vxfld.ResponseAll, want
+			tt.question.Response, tt.want.VNIs = vxfld.ResponseAll, slices.Clone(want)
+			if tt.question.Node != 0 {
+				tt.want.VNIs[2] = record(9, owned(vtep(1), mine))
+			}
 			if diff := cmp.Diff(&tt.want, n.ask(t, tt.question), equateAddrs); diff != "" {
 				t.Errorf("answer (-want +got):\n%s", diff)
 			}

@@ -56,7 +56,7 @@ func repairable(e *vxfld.SyncEntry) bool {
 // digest returns the digest of the table.
 func (g *Group) digest(ctx context.Context, seed uint64) (*digest, error) {
 	d := new(digest)
-	err := g.walk(ctx, func(vni vxlan.VNI, es []vxfld.SyncEntry) error {
+	err := g.walk(ctx, false, func(vni vxlan.VNI, es []vxfld.SyncEntry) error {
 		for i := range es {
 			if repairable(&es[i]) {
 				bucket, number := place(seed, vni, &es[i])
@@ -82,7 +82,7 @@ func (g *Group) answerRepair(ctx context.Context, w io.Writer, m *vxfld.SyncScan
 	}
 	var es []vxfld.SyncEntry
 	return g.answer(w, m, func(s *stream) error {
-		return g.walk(ctx, func(vni vxlan.VNI, all []vxfld.SyncEntry) error {
+		return g.walk(ctx, false, func(vni vxlan.VNI, all []vxfld.SyncEntry) error {
 			es = es[:0]
 			for i := range all {
 				if !repairable(&all[i]) {

@@ -54,11 +54,14 @@ func (s *server) converse(ctx context.Context, c net.Conn, from netip.Addr, src 
 	if p := s.peer(from); p != nil {
 		p.heardAt(s.now())
 		if m.Node != 0 {
-			p.ours.Store(true)
+			s.know(p, true)
 		}
 	}
 	if m.Entries > 0 {
 		s.take(m, from, false)
+	}
+	if m.Round != 0 && m.Complete {
+		s.lapse(from, m.Round)
 	}
 	w := s.limits.pace(c, s.limits.answer)
 	switch {
@@ -66,17 +69,21 @@ func (s *server) converse(ctx context.Context, c net.Conn, from netip.Addr, src 
 		return VerdictRepair, s.answerRepair(ctx, w, m)
 	case m.Response == vxfld.ResponseAll:
 		return VerdictRequest, s.answerTable(ctx, w, m)
-	case m.Node != 0 && m.Entries == 0:
-		return VerdictGreeting, s.answer(w, m, func(*stream) error { return nil })
+	case m.Node == 0:
+		return VerdictUpdate, nil
 	}
-	return VerdictUpdate, nil
+	v := VerdictUpdate
+	if m.Entries == 0 && m.Round == 0 {
+		v = VerdictGreeting
+	}
+	return v, s.answer(w, m, func(*stream) error { return nil })
 }
 
 // take takes the members that a peer tells of into the table: as an update, or
 // as an answer, which adds to the table alone. It returns how many entries are
 // new.
 func (g *Group) take(m *vxfld.SyncScan, from netip.Addr, answer bool) int {
-	in := intake{Group: g, from: from, answer: answer, updates: make([]fdb.Update, 0, min(m.Entries, batchSize))}
+	in := intake{Group: g, from: from, answer: answer, round: m.Round, updates: make([]fdb.Update, 0, min(m.Entries, batchSize))}
 	for vni, e := range m.All() {
 		in.add(vni, e)
 	}
@@ -90,7 +97,9 @@ type intake struct {
 	*Group
 	from    netip.Addr
 	answer  bool
+	round   uint64
 	updates []fdb.Update
+	owners  []netip.Addr // of updates
 	added   int
 }
 
@@ -99,6 +108,10 @@ type intake struct {
 // while it lasts.
 func (in *intake) add(vni vxlan.VNI, e vxfld.SyncEntry) {
 	holdtime := vxfld.HoldtimeDuration(e.Holdtime)
+	owner := e.Owner
+	if owner.IsValid() && (owner.IsUnspecified() || !in.answer) {
+		owner = in.from // nobody speaks for another but in an answer
+	}
 	switch {
 	case !fdb.Usable(e.Addr):
 		in.counters.Unusable.Add(1)
@@ -106,6 +119,8 @@ func (in *intake) add(vni vxlan.VNI, e vxfld.SyncEntry) {
 		return
 	case holdtime == 0 && in.answer:
 		return // dead already: nothing to add
+	case in.answer && owner.IsValid() && in.isOwn(owner):
+		return // its configuration is known here
 	case holdtime > 0:
 		if x := in.table.Excluded(e.Addr); x != fdb.NotExcluded {
 			in.counters.Excluded.Add(1)
@@ -113,6 +128,7 @@ func (in *intake) add(vni vxlan.VNI, e vxfld.SyncEntry) {
 			return
 		}
 	}
+	in.owners = append(in.owners, owner)
 	in.updates = append(in.updates, fdb.Update{
 		VNI: vni, Addr: e.Addr, Identifier: e.Identifier, Source: fdb.Peer, Holdtime: holdtime, Repair: in.answer,
 	})
@@ -139,11 +155,21 @@ func (in *intake) flush() {
 		}
 	}
 	for i := range in.updates {
-		if u := &in.updates[i]; u.Identifier == 0 && u.Holdtime == fdb.Static {
-			in.via.told(u.VNI, u.Addr, in.from)
+		u := &in.updates[i]
+		switch m := (member{u.VNI, u.Addr}); {
+		case u.Identifier != 0:
+		case u.Holdtime == fdb.Static:
+			in.via.told(m, in.from, in.owners[i], in.round)
+		case !in.answer:
+			in.via.forget(m)
 		}
 	}
-	in.updates = in.updates[:0]
+	in.updates, in.owners = in.updates[:0], in.owners[:0]
+}
+
+// isOwn tells whether a is an address of this node.
+func (g *Group) isOwn(a netip.Addr) bool {
+	return a == g.source || g.table.Excluded(a) == fdb.ExcludedOwn
 }
 
 // leftOut reports a member that was left out.

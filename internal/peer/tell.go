@@ -4,6 +4,8 @@ package peer
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -109,7 +111,7 @@ func (t *teller) match(ctx context.Context, told bool) {
 		t.wait.Go(func() { t.updates(ctx, p) })
 		t.wait.Go(func() { t.watch(ctx, p) })
 		if told {
-			t.hand(p, &batch{all: true})
+			t.hand(p, &batch{all: true, round: true})
 		}
 	}
 	for _, stop := range former {
@@ -176,7 +178,7 @@ func (t *teller) survey(all bool) {
 	since := t.last.Add(-time.Second) // Entry.Heard is exact to the second
 	t.last = t.now()
 	b := newBatch()
-	b.all = all
+	b.all, b.round = all, true
 	former := t.statics
 	t.statics = make(map[member]sources)
 	told := t.via.begin()
@@ -201,8 +203,8 @@ func (t *teller) survey(all bool) {
 			}
 		}
 	}
-	for m := range former {
-		if t.statics[m] == 0 {
+	for m, held := range former {
+		if held&^t.statics[m] != 0 {
 			b.withdrawn[m] = struct{}{}
 		}
 	}
@@ -210,8 +212,15 @@ func (t *teller) survey(all bool) {
 	t.handAll(&b)
 }
 
-// handAll has every peer be told of the members of b.
+// handAll has every peer be told of the members of b. What this node withdraws
+// goes from its own table too, where peers have told it back.
 func (t *teller) handAll(b *batch) {
+	if len(b.withdrawn) > 0 {
+		for m := range b.withdrawn {
+			t.via.forget(m)
+		}
+		t.release(slices.Collect(maps.Keys(b.withdrawn)))
+	}
 	for p := range t.running {
 		t.hand(p, b)
 	}

@@ -91,7 +91,10 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // flush tells a peer of the members of b as the table has them now, in as many
 // connections as that takes.
 func (g *Group) flush(ctx context.Context, p *peer, b *batch) error {
-	u := &update{Group: g, peer: p, batch: b, standings: make(map[netip.Addr]standing)}
+	u := &update{Group: g, peer: p, ours: p.ours.Load(), batch: b, standings: make(map[netip.Addr]standing)}
+	if u.ours && b.round {
+		u.sync.Round = rand.Uint64() | 1 // any but 0
+	}
 	var vnis []vxlan.VNI
 	if b.all {
 		vnis = g.table.VNIs(nil)
@@ -114,6 +117,7 @@ func (g *Group) flush(ctx context.Context, p *peer, b *batch) error {
 		}
 		clear(u.standings)
 	}
+	u.sync.Complete = u.sync.Round != 0
 	return u.end(ctx)
 }
 
@@ -124,6 +128,9 @@ type standing struct {
 	// when the last of that ends.
 	local, own bool
 	until      fdb.Time
+	// vouched says that something else here than the configuration holds it for
+	// ever.
+	vouched bool
 	// foreign says that a peer told of it as static.
 	foreign bool
 }
@@ -146,6 +153,7 @@ func (s *standing) seconds(now fdb.Time, withdrawn bool) (_ uint32, told bool) {
 type update struct {
 	*Group
 	peer  *peer
+	ours  bool // the peer is of this kind
 	batch *batch
 
 	entries   []fdb.Entry             // of one VNI; reused
@@ -171,14 +179,23 @@ func (u *update) tell(ctx context.Context, vni vxlan.VNI) error {
 		if !told || !a.Is4() || seconds > 0 && u.table.Excluded(a) != fdb.NotExcluded {
 			continue
 		}
-		if u.n == maxUpdate {
+		if u.n >= maxUpdate {
 			if err := u.end(ctx); err != nil {
 				return err
 			}
 			u.sync.VNIs = append(u.sync.VNIs, vxfld.VNIEntries{VNI: vni})
 		}
 		rec := &u.sync.VNIs[len(u.sync.VNIs)-1]
-		rec.Entries = append(rec.Entries, vxfld.SyncEntry{Addr: a, Holdtime: seconds})
+		e := vxfld.SyncEntry{Addr: a, Holdtime: seconds}
+		if seconds == vxfld.HoldtimeStatic && !st.vouched {
+			e.Owner = netip.IPv4Unspecified()
+			if u.ours && withdrawn {
+				// It is not the group's any more.
+				rec.Entries = append(rec.Entries, vxfld.SyncEntry{Addr: a, Holdtime: vxfld.HoldtimeWithdraw})
+				u.n++
+			}
+		}
+		rec.Entries = append(rec.Entries, e)
 		u.n++
 		if seconds == vxfld.HoldtimeWithdraw {
 			u.withdraw = append(u.withdraw, vxfld.VNIMembers{VNI: vni, Addrs: []netip.Addr{a}})
@@ -207,14 +224,36 @@ func (u *update) add(e *fdb.Entry) {
 		st.local = true
 		st.own = st.own || e.Source != fdb.Registration
 		st.until = max(st.until, e.Expires)
+		st.vouched = st.vouched || e.Expires == fdb.Never && e.Source != fdb.Configuration
 	}
 	u.standings[e.Addr] = st
 }
 
-// end sends the message at hand, if it holds anything.
+// end sends the message at hand, if it says anything. A peer of this kind
+// answers once it has taken that in, so what it is told comes in order; nobody
+// else does.
 func (u *update) end(ctx context.Context) error {
-	if u.n == 0 {
+	if u.n == 0 && !u.sync.Complete {
 		return nil
+	}
+	if err := u.say(ctx); err != nil {
+		return err
+	}
+	u.peer.updates.Add(uint64(u.n))
+	u.peer.updateConnections.Add(1)
+	// Deployed nodes keep what SYNC withdraws until their next sweep
+	// (docs/protocol.md section 4).
+	if len(u.withdraw) > 0 && !u.ours {
+		u.encode(&vxfld.Refresh{VNIs: u.withdraw}, func(msg []byte) { u.enqueue(u.peer, msg) })
+	}
+	u.sync.VNIs, u.withdraw, u.n = u.sync.VNIs[:0], nil, 0
+	return nil
+}
+
+func (u *update) say(ctx context.Context) error {
+	if u.ours {
+		_, err := u.ask(ctx, u.peer, u.sync)
+		return err
 	}
 	msg, err := vxfld.Message{Version: vxfld.V3, Body: &u.sync}.Append(nil)
 	if err != nil {
@@ -225,16 +264,13 @@ func (u *update) end(ctx context.Context) error {
 		return ctx.Err()
 	}
 	u.connected(u.peer, err)
-	if err != nil {
-		return err
+	return err
+}
+
+// know records whether a peer has shown itself to be of this kind. One that has
+// done so just now is told of everything, as only such a peer can be told.
+func (g *Group) know(p *peer, ours bool) {
+	if p.ours.Swap(ours) != ours && ours {
+		g.hand(p, &batch{all: true, round: true})
 	}
-	u.peer.updates.Add(uint64(u.n))
-	u.peer.updateConnections.Add(1)
-	// Deployed nodes keep what SYNC withdraws until their next sweep
-	// (docs/protocol.md section 4).
-	if len(u.withdraw) > 0 && !u.peer.ours.Load() {
-		u.encode(&vxfld.Refresh{VNIs: u.withdraw}, func(msg []byte) { u.enqueue(u.peer, msg) })
-	}
-	u.sync.VNIs, u.withdraw, u.n = u.sync.VNIs[:0], nil, 0
-	return nil
 }
