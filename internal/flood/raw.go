@@ -12,10 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/metrics"
@@ -224,8 +222,9 @@ func (r *Raw) Run(ctx context.Context) error {
 		wg.Go(func() {
 			// The thread ends with the goroutine, and its affinity with it.
 			runtime.LockOSThread()
-			r.name(i)
+			name(i)
 			r.pin(i)
+			r.hasten()
 			w.run(r.stopping.Load)
 		})
 	}
@@ -239,27 +238,6 @@ func (r *Raw) Run(ctx context.Context) error {
 	}
 	wg.Wait()
 	return nil
-}
-
-// name gives the calling thread the name that top(1) and others show, for
-// worker i; it is only a name, so an error is none.
-func (r *Raw) name(i int) {
-	if b, err := unix.BytePtrFromString(fmt.Sprintf("flood/%d", i)); err == nil {
-		_ = unix.Prctl(unix.PR_SET_NAME, uintptr(unsafe.Pointer(b)), 0, 0, 0)
-	}
-}
-
-// pin binds the calling thread to the CPU of worker i. A CPU that has gone
-// away costs the worker its place, not the service.
-func (r *Raw) pin(i int) {
-	if len(r.cfg.CPUs) == 0 {
-		return
-	}
-	var set unix.CPUSet
-	set.Set(r.cfg.CPUs[i%r.cfg.Workers%len(r.cfg.CPUs)])
-	if err := unix.SchedSetaffinity(0, &set); err != nil {
-		r.cfg.Log.WithField("task", "flood").WithError(err).Warn("worker not pinned to its cpu")
-	}
 }
 
 // watch reports what workers notice, until ctx is done.
