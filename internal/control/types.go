@@ -211,7 +211,8 @@ type FDBEntry struct {
 	// Identifier names the registering node, 0 for none. It is a string in JSON,
 	// whose numbers keep 53 bits in many readers.
 	Identifier uint64 `json:"identifier,string,omitempty"`
-	// Via is the peer that told of a static member, where it is known.
+	// Via is the node whose configuration names a static member of a peer, or the
+	// peer that told of it last; not valid where neither is known.
 	Via netip.Addr `json:"via,omitzero"`
 	// LastHeard is how many seconds ago the VTEP was last heard, rounded down;
 	// nil where that is not known or never happened.
