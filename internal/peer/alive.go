@@ -131,11 +131,12 @@ func (g *Group) probe(ctx context.Context, p *peer) error {
 }
 
 // known tells whether the last connection to the peer could be made; neither
-// holds before the first one.
+// holds before the first one. One that turns questions away has to be asked, not
+// told, to find out whether it still does.
 func (p *peer) known() (up, down bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.reachable, !p.reachable && p.err != nil
+	return p.reachable, !p.reachable && p.err != nil && (p.ours.Load() || !p.trust.away)
 }
 
 // lastHeard returns when the peer last sent something over TCP.

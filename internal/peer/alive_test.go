@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -171,4 +172,30 @@ func TestOtherIsKnownToBeBack(t *testing.T) {
 	n.is(t, false)
 	listen(t, d.addr)
 	n.is(t, true)
+}
+
+// A node of another kind may leave its end of a greeting open for long.
+func TestSilenceOfAnotherIsNoFailure(t *testing.T) {
+	mute := answering(t, 48, nil)
+	o := options(table(time.Minute), clock(), mute.addr)
+	n := &living{peer.New(o), o}
+	n.Limit(peer.Limits{Idle: 50 * time.Millisecond})
+	if err := n.Greet(t.Context(), mute.addr); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("got %v, want %v", err, os.ErrDeadlineExceeded)
+	}
+	if s := state(n.Group); !s.Reachable || s.Err != nil || s.Ours {
+		t.Errorf("got %+v, want another node that is there", s)
+	}
+	// One of ours would have answered.
+	mute.say(sync3(t, vxfld.Sync{Node: vxfld.SyncNode, Complete: true}))
+	if err := n.Greet(t.Context(), mute.addr); err != nil || !state(n.Group).Ours {
+		t.Fatalf("got %v, want a node of ours", err)
+	}
+	mute.say(nil)
+	if err := n.Greet(t.Context(), mute.addr); err == nil {
+		t.Error("got an answer, want none")
+	}
+	if s := state(n.Group); s.Reachable || s.Err == nil {
+		t.Errorf("got %+v, want a peer that is gone", s)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
 
 	"vxsnd/internal/vxfld"
@@ -54,7 +55,9 @@ func (g *Group) askHearing(ctx context.Context, p *peer, question vxfld.Sync, he
 		p.useful(false)
 	}
 	p.turnedAway(errors.Is(err, errAway))
-	if err == nil || errors.Is(err, errSilent) && !silent {
+	// A greeting means nothing to others, which may leave their end open for long.
+	mute := question.Response != vxfld.ResponseAll && !p.ours.Load() && !began && errors.Is(err, os.ErrDeadlineExceeded)
+	if err == nil || mute || errors.Is(err, errSilent) && !silent {
 		g.connected(p, nil)
 		g.know(p, m != nil && m.Node != 0)
 	} else {
