@@ -68,18 +68,17 @@ const taken = "table of peer taken in"
 // A node does not wait for peers that are slow where another one answers.
 func TestSlowPeersDoNotHoldUpTheStart(t *testing.T) {
 	for _, tt := range []struct {
-		name  string
-		speak func(context.Context, net.Conn)
+		name   string
+		limits peer.Limits
+		speak  func(context.Context, net.Conn)
 	}{
-		{"silent", func(ctx context.Context, _ net.Conn) { <-ctx.Done() }},
-		{"a byte now and then", trickle},
+		{"silent", peer.Limits{Lag: 5 * time.Millisecond, Long: time.Hour}, func(ctx context.Context, _ net.Conn) { <-ctx.Done() }},
+		{"a byte now and then", peer.Limits{Lag: time.Hour, Long: 5 * time.Millisecond}, trickle},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			n := serving(t, 10)
-			n.Limit(peer.Limits{
-				Idle: time.Hour, First: time.Hour, Whole: time.Hour, Again: time.Hour,
-				Lag: 5 * time.Millisecond, Long: 20 * time.Millisecond,
-			})
+			n.Limit(peer.Limits{Idle: time.Hour, First: time.Hour, Whole: time.Hour, Again: time.Hour})
+			n.Limit(tt.limits)
 			var addrs []netip.AddrPort
 			for i := range byte(9) {
 				addrs = append(addrs, speaking(t, 20+i, nil, tt.speak).addr)

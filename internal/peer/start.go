@@ -135,37 +135,33 @@ func (s *starter) proceed(ctx context.Context) (late <-chan time.Time) {
 		return nil
 	}
 	need := max(s.settings.Load().SyncTargets, 1) - s.good
-	next := time.Duration(-1)
+	var waits []time.Duration // for those that are not slow
 	for _, q := range s.open {
 		if !q.table || q.slow {
 			continue
 		}
-		if left := q.patience(s.limits); left <= 0 {
-			q.slow = true
+		if left := q.patience(s.limits); left > 0 {
+			waits = append(waits, left)
 		} else {
-			need--
-			if next < 0 || left < next {
-				next = left
-			}
+			q.slow = true
 		}
 	}
-	for ; need > 0 && len(s.queue) > 0; need-- {
+	for len(waits) < need && len(s.queue) > 0 {
 		s.put(ctx, s.queue[0], true)
 		s.queue = s.queue[1:]
-		if next < 0 || s.limits.lag < next {
-			next = s.limits.lag
-		}
+		waits = append(waits, min(s.limits.lag, s.limits.long))
 	}
-	s.done = s.enough(next >= 0)
+	s.done = s.enough(len(waits) > 0)
 	s.wait(false)
 	if s.done {
 		// Those that were not asked are greeted.
 		s.round(ctx)
-	}
-	if next < 0 || s.done {
 		return nil
 	}
-	return time.After(next)
+	if len(waits) == 0 {
+		return nil
+	}
+	return time.After(slices.Min(waits))
 }
 
 // patience returns for how long from now the peer is not slow yet.
