@@ -160,6 +160,7 @@ func TestAnycastHandover(t *testing.T) {
 			s.start(1, 2, 3)
 			all := s.waitAnnounced()
 			s.register()
+			dropped := must(netlab.BacklogDrops())(t)
 			st := s.stream()
 			st.wait()
 			for i, n := range s.nodes {
@@ -175,8 +176,11 @@ func TestAnycastHandover(t *testing.T) {
 				s.waitHops(all...)
 				st.wait()
 			}
-			if missing := st.settle(); slices.Max(missing) > 0 {
-				t.Errorf("got %v packets missing, want none", missing)
+			missing := st.settle()
+			// What an overloaded machine drops on its way, no node can lose.
+			dropped = must(netlab.BacklogDrops())(t) - dropped
+			if slices.Max(missing) > dropped {
+				t.Errorf("got %v packets missing, want none but the %d that the machine dropped", missing, dropped)
 			}
 		})
 	}
