@@ -98,6 +98,9 @@ func (w *writer) put(u *Update, addr *[16]byte) {
 	}
 	if m != none {
 		if e := s.entryOf(m, u.Identifier, u.Source); e != none {
+			if u.KeepStatic && Time(s.entries[e].exp) == Never {
+				exp = Never
+			}
 			if !u.Repair {
 				w.refresh(s, e, exp)
 				w.curb(s, m, u, exp)
@@ -227,7 +230,7 @@ func (w *writer) withdraw(u *Update, tomb *tombKey) {
 			if i == 1 && src == Peer && u.Identifier == 0 && exp == Never {
 				continue // an operator's static entry, told by a peer
 			}
-			if u.StaticOnly && exp != Never {
+			if u.StaticOnly && exp != Never || u.KeepStatic && src == u.Source && exp == Never {
 				continue
 			}
 			until = max(until, exp)

@@ -63,6 +63,9 @@ type Update struct {
 	// never ages. It leaves no tombstone: nobody withdrew the member, its source
 	// has no reason any more to hold it.
 	StaticOnly bool
+	// KeepStatic has an update neither shorten nor withdraw an entry of Source that
+	// never ages.
+	KeepStatic bool
 }
 
 // A Learned names the VTEP that a data packet came from, for Table.Learn.

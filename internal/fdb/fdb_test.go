@@ -38,6 +38,13 @@ func from(s fdb.Source, u fdb.Update) fdb.Update { u.Source = s; return u }
 
 func repair(u fdb.Update) fdb.Update { u.Source, u.Repair = fdb.Peer, true; return u }
 
+// kept returns a peer's word on what is under identifier 0.
+func kept(hold time.Duration) fdb.Update {
+	u := from(fdb.Peer, reg(v4a, 0, hold))
+	u.KeepStatic = true
+	return u
+}
+
 // TestApply applies updates one after the other at time 0 and compares the
 // members of VNI 1 ten seconds later.
 func TestApply(t *testing.T) {
@@ -69,6 +76,12 @@ func TestApply(t *testing.T) {
 		{"the operator withdraws", []fdb.Update{from(fdb.Operator, reg(v4a, 0, fdb.Static)), from(fdb.Operator, reg(v4a, 0, 0))}, nil},
 		{"a peer's static entry stays", []fdb.Update{from(fdb.Peer, reg(v4a, 0, fdb.Static)), reg(v4a, 0, 0)}, []netip.Addr{v4a}},
 		{"the peer withdraws it", []fdb.Update{from(fdb.Peer, reg(v4a, 0, fdb.Static)), from(fdb.Peer, reg(v4a, 0, 0))}, nil},
+		{"a static entry that is kept", []fdb.Update{from(fdb.Peer, reg(v4a, 0, fdb.Static)), kept(0)}, []netip.Addr{v4a}},
+		{"a static entry that is not made to age", []fdb.Update{from(fdb.Peer, reg(v4a, 0, fdb.Static)), kept(time.Second)}, []netip.Addr{v4a}},
+		{"one that ages is not kept", []fdb.Update{from(fdb.Peer, reg(v4a, 0, long)), kept(0)}, nil},
+		{"nor kept from ageing sooner", []fdb.Update{from(fdb.Peer, reg(v4a, 0, long)), kept(time.Second)}, nil},
+		{"nor what another source holds", []fdb.Update{reg(v4a, 0, fdb.Static), kept(0)}, nil},
+		{"an update that keeps adds", []fdb.Update{kept(long)}, []netip.Addr{v4a}},
 		{"a repair adds", []fdb.Update{repair(reg(v4a, 7, long))}, []netip.Addr{v4a}},
 		{"a repair does not shorten", []fdb.Update{from(fdb.Peer, reg(v4a, 7, long)), repair(reg(v4a, 7, time.Second))}, []netip.Addr{v4a}},
 		{"a repair lengthens", []fdb.Update{from(fdb.Peer, reg(v4a, 7, time.Second)), repair(reg(v4a, 7, long))}, []netip.Addr{v4a}},
@@ -205,6 +218,9 @@ func TestTombstoneTime(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tab := fdb.New(fdb.Options{Limits: fdb.Limits{MaxHoldtime: 100 * time.Second}})
 			tab.Apply(0, []fdb.Update{from(fdb.Operator, reg(v4a, 0, tt.held)), from(fdb.Operator, reg(v4a, 0, 0))})
+			if got := tab.Withdrawn(tt.at, 1, v4a, 0); got == tt.want {
+				t.Errorf("got %v from Withdrawn, want %v", got, !tt.want)
+			}
 			res := tab.Apply(tt.at, []fdb.Update{repair(reg(v4a, 0, time.Minute))})
 			if got := res.Added == 1; got != tt.want {
 				t.Errorf("got %v, want %v", got, tt.want)

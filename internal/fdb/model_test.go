@@ -67,14 +67,17 @@ func (m *model) applyOne(now fdb.Time, u fdb.Update, res *fdb.Result) {
 			return
 		}
 		if u.StaticOnly {
-			if m.entries[k] == fdb.Never {
+			if m.entries[k] == fdb.Never && !u.KeepStatic {
 				delete(m.entries, k)
 				res.Withdrawn++
 			}
 			return
 		}
 		until := max(now.Add(m.o.MaxHoldtime), m.tombs[tomb])
-		gone := []key{k}
+		var gone []key
+		if !u.KeepStatic || m.entries[k] != fdb.Never {
+			gone = append(gone, k)
+		}
 		if sibling != k && !(sibling.src == fdb.Peer && u.Identifier == 0 && m.entries[sibling] == fdb.Never) {
 			gone = append(gone, sibling)
 		}
@@ -105,6 +108,9 @@ func (m *model) applyOne(now fdb.Time, u fdb.Update, res *fdb.Result) {
 	}
 	exp := now.Add(hold)
 	old, ok := m.entries[k]
+	if ok && u.KeepStatic && old == fdb.Never {
+		exp = old
+	}
 	if ok && u.Repair {
 		if exp > old {
 			m.entries[k] = exp

@@ -34,7 +34,7 @@ func randomUpdates(r *rand.Rand, most int) []fdb.Update {
 		us[i] = fdb.Update{
 			VNI: vxlan.VNI(r.IntN(3)), Addr: pick(r, someAddrs), Identifier: uint64(r.IntN(4)),
 			Source:   pick(r, []fdb.Source{fdb.Registration, fdb.Registration, fdb.Peer, fdb.Peer, fdb.Operator, fdb.Configuration}),
-			Holdtime: pick(r, someHolds), Repair: r.IntN(5) == 0, StaticOnly: r.IntN(5) == 0,
+			Holdtime: pick(r, someHolds), Repair: r.IntN(5) == 0, StaticOnly: r.IntN(5) == 0, KeepStatic: r.IntN(5) == 0,
 		}
 	}
 	return us

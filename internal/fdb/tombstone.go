@@ -5,6 +5,7 @@ package fdb
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"net/netip"
 
 	"vxsnd/internal/vxlan"
 )
@@ -74,6 +75,14 @@ func (ts *tombstones) find(t *Table, k *tombKey) uint32 {
 func (ts *tombstones) has(t *Table, k *tombKey, now Time) bool {
 	n := ts.find(t, k)
 	return n != none && now < Time(ts.slots[n].until)
+}
+
+// Withdrawn tells whether a repair would not bring back what this names, since it
+// was withdrawn.
+func (t *Table) Withdrawn(now Time, vni vxlan.VNI, addr netip.Addr, id uint64) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.tombs.has(t, &tombKey{addr: addr.As16(), id: id, vni: vni}, now)
 }
 
 // add makes a tombstone for k, as the newest, and drops the oldest ones that
