@@ -29,6 +29,7 @@ import (
 	"vxsnd/internal/register"
 	"vxsnd/internal/sock"
 	"vxsnd/internal/underlay"
+	"vxsnd/internal/vxlan"
 )
 
 // A Node is one service node. New, Listen, Run and Close are called in this
@@ -132,6 +133,7 @@ func (n *Node) registerSettings(c *config.Config) register.Settings {
 	return register.Settings{
 		Holdtime: holdtime(c.Holdtime), MaxPacketSize: c.MaxPacketSize, Peer: n.guard.isPeer,
 		Believed: n.guard.believes, Seen: n.guard.see,
+		Static: func(vni vxlan.VNI, a netip.Addr) bool { _, known := n.group.Via(vni, a); return known },
 	}
 }
 

@@ -186,7 +186,7 @@ func (r *reader) refresh(now fdb.Time, version vxfld.Version, m *vxfld.Refresh, 
 	if source == fdb.Peer && st.Seen != nil {
 		st.Seen(from.Addr())
 	}
-	took := named > 0 && r.take(now, m, source, from)
+	took := named > 0 && r.take(now, st, m, source, from)
 	if m.Originator && r.relayer != nil {
 		r.relayer.Relay(m)
 	}
@@ -219,9 +219,11 @@ func answerable(to netip.Addr) netip.Addr {
 // the addresses that cannot be VTEPs. An exclusion may come and go, so who
 // became a member before it may withdraw while it lasts. It tells whether the
 // table refused nothing.
-func (r *reader) take(now fdb.Time, m *vxfld.Refresh, source fdb.Source, from netip.AddrPort) bool {
+func (r *reader) take(now fdb.Time, st *Settings, m *vxfld.Refresh, source fdb.Source, from netip.AddrPort) bool {
 	us := r.updates[:0]
 	holdtime := vxfld.HoldtimeDuration(m.Holdtime)
+	// Anybody may have had a peer relay what names no identifier.
+	guarded := source == fdb.Peer && m.Identifier == 0 && st.Static != nil
 	var left [NumLeftOut]leftover
 	for i := range m.VNIs {
 		rec := &m.VNIs[i]
@@ -238,6 +240,7 @@ func (r *reader) take(now fdb.Time, m *vxfld.Refresh, source fdb.Source, from ne
 			kept = append(kept, a)
 			us = append(us, fdb.Update{
 				VNI: rec.VNI, Addr: a, Identifier: m.Identifier, Source: source, Holdtime: holdtime,
+				KeepStatic: guarded && st.Static(rec.VNI, a),
 			})
 		}
 		rec.Addrs = kept

@@ -105,6 +105,11 @@ type Settings struct {
 	// concurrently; nil is not called.
 	Seen func(a netip.Addr)
 
+	// Static tells whether a peer has told otherwise than by a relayed registration of
+	// a member of identifier 0 that never ages: no relayed registration withdraws
+	// that or has it age. It may be called concurrently; nil stands for no.
+	Static func(vni vxlan.VNI, a netip.Addr) bool
+
 	// Pause is the time between two bursts of one answer; 100 ms where 0.
 	Pause time.Duration
 
