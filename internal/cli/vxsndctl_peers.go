@@ -72,6 +72,10 @@ func peersText(b *bytes.Buffer, peers *[]control.Peer) {
 
 func peerState(p *control.Peer) string {
 	switch {
+	case p.Faulty:
+		return "faulty"
+	case p.Silent:
+		return "silent"
 	case p.Reachable:
 		return "up"
 	case p.Refuses:

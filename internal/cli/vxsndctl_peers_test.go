@@ -62,6 +62,28 @@ func TestPeersText(t *testing.T) {
 	}
 }
 
+func TestStateOfAPeer(t *testing.T) {
+	tests := []struct {
+		name string
+		peer control.Peer
+		want string
+	}{
+		{"well", control.Peer{Reachable: true}, "up"},
+		{"at fault", control.Peer{Reachable: true, Faulty: true, Problem: "cut off"}, "faulty"},
+		{"seen to do nothing", control.Peer{Reachable: true, Silent: true}, "silent"},
+		{"gone", control.Peer{Problem: "refused"}, "unreachable"},
+		{"closes questions", control.Peer{Refuses: true, Problem: "closed"}, "refuses"},
+		{"not tried", control.Peer{}, "-"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := peerState(&tt.peer); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestStateOfTheAnycastAddress(t *testing.T) {
 	tests := []struct {
 		name string

@@ -145,9 +145,16 @@ type Peer struct {
 	// "other" until then.
 	Kind string `json:"kind"`
 	// Reachable tells whether the last TCP connection could be made, and Problem
-	// why it or the last dump failed, or the name does not resolve.
+	// why it could not, what was wrong with the last answer, or why the name does
+	// not resolve.
 	Reachable bool   `json:"reachable"`
 	Problem   string `json:"problem,omitempty"`
+	// Faulty tells whether the peer is reachable, but its last answer could not be
+	// used.
+	Faulty bool `json:"faulty,omitempty"`
+	// Silent tells whether the peer is reachable, but was never seen to do
+	// anything: that may be a program that is stopped.
+	Silent bool `json:"silent,omitempty"`
 	// RelayProblem says why a relayed message was lost in the last minute, empty
 	// where none was: the kernel did not take it, or it came back.
 	RelayProblem string `json:"relay_problem,omitempty"`

@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -48,8 +49,9 @@ func (n *Node) shownPeers() []control.Peer {
 		if s.Ours {
 			p.Kind = "vxsnd"
 		}
-		if s.Err != nil {
-			p.Problem = s.Err.Error()
+		p.Faulty, p.Silent = s.Fault != nil, s.Silent
+		if err := cmp.Or(s.Err, s.Fault); err != nil {
+			p.Problem = err.Error()
 		}
 		if s.Loss != nil {
 			p.RelayProblem = s.Loss.Error()

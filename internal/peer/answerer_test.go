@@ -22,6 +22,7 @@ type answerer struct {
 	questions chan *vxfld.Sync
 	// speak, where not nil, writes the answer instead.
 	speak func(ctx context.Context, c net.Conn)
+	close func() // has it end before the test does
 }
 
 // answering returns a peer on loopback address number i, which counts what it is
@@ -51,11 +52,12 @@ func speaking(tb testing.TB, i byte, answer []byte, speak func(context.Context, 
 			wg.Go(func() { a.serve(ctx, c) })
 		}
 	})
-	tb.Cleanup(func() {
+	a.close = func() {
 		cancel()
 		l.Close()
 		wg.Wait()
-	})
+	}
+	tb.Cleanup(a.close)
 	return a
 }
 

@@ -27,6 +27,11 @@ func isReset(err error) bool {
 	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ENOTCONN)
 }
 
+// isFault tells whether an answer came that cannot be used.
+func isFault(err error) bool {
+	return errors.As(err, new(vxfld.Reason)) || errors.Is(err, errCut) || errors.Is(err, errLarge)
+}
+
 // ask sends a question to a peer and returns its answer, whole and well formed.
 // A peer that closes the connection without a word gives errSilent, and errAway
 // where any peer would have answered, or it was reset.
@@ -57,10 +62,17 @@ func (g *Group) askHearing(ctx context.Context, p *peer, question vxfld.Sync, he
 	p.turnedAway(errors.Is(err, errAway))
 	// A greeting means nothing to others, which may leave their end open for long.
 	mute := question.Response != vxfld.ResponseAll && !p.ours.Load() && !began && errors.Is(err, os.ErrDeadlineExceeded)
-	if err == nil || mute || errors.Is(err, errSilent) && !silent {
+	switch closed := errors.Is(err, errSilent) && !silent; {
+	case err == nil || mute || closed:
 		g.connected(p, nil)
+		p.answered(closed, nil)
 		g.know(p, m != nil && m.Node != 0)
-	} else {
+	case isFault(err):
+		g.connected(p, nil)
+		p.answered(false, err) // it was heard
+	case errors.Is(err, errBusy):
+		g.connected(p, nil) // there was no room for the answer here
+	default:
 		g.connected(p, err)
 	}
 	return m, err
@@ -83,7 +95,10 @@ func (g *Group) exchange(ctx context.Context, p *peer, question vxfld.Sync, hear
 	defer stop()
 
 	pc := g.limits.pace(c, g.limits.answer)
-	pc.heard = heard
+	pc.heard = func() {
+		p.heardAt(g.now())
+		heard()
+	}
 	if question.Response == vxfld.ResponseAll && !p.ours.Load() {
 		pc.wait = g.limits.first
 	}
@@ -105,7 +120,6 @@ func (g *Group) exchange(ctx context.Context, p *peer, question vxfld.Sync, hear
 	if len(b) == 0 {
 		return nil, errSilent
 	}
-	p.heardAt(g.now())
 	m, err := vxfld.ScanSync(b)
 	if err != nil {
 		return nil, fmt.Errorf("answer of peer: %w", err)

@@ -230,8 +230,8 @@ func TestRepairTellsHowManyWereLacking(t *testing.T) {
 	n.RepairFrom(t.Context(), p.addr)
 	p.say(one(t, vxfld.Sync{Node: vxfld.SyncNode})) // cut off
 	n.RepairFrom(t.Context(), p.addr)
-	if st := state(n.Group); st.Differ != 1 || st.Err == nil {
-		t.Errorf("got %d entries lacking, error %v, want 1 as before and an error", st.Differ, st.Err)
+	if st := state(n.Group); st.Differ != 1 || st.Fault == nil {
+		t.Errorf("got %d entries lacking, fault %v, want 1 as before and a fault", st.Differ, st.Fault)
 	}
 }
 

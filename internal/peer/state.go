@@ -20,6 +20,13 @@ type State struct {
 	// the last error of one, nil where the last went well.
 	Reachable bool
 	Err       error
+	// Fault says why its last answer could not be used, nil where it could or the
+	// connection failed since.
+	Fault error
+	// Silent says that the connection could be made, but that the peer was never
+	// seen to do anything: its system takes connections for a program that is
+	// stopped, too.
+	Silent bool
 	// LastHeard is when the peer last sent something over TCP, zero if never.
 	LastHeard fdb.Time
 	// Queue is the number of relayed messages that wait to be sent, and Waiting
@@ -75,6 +82,8 @@ type peer struct {
 	mu        sync.Mutex
 	reachable bool
 	err       error
+	fault     error // what was wrong with the last answer
+	seen      bool  // it did something
 	doubt     doubt
 	heard     fdb.Time
 	dump      Dump
@@ -101,6 +110,9 @@ func (g *Group) connected(p *peer, err error) {
 	}
 	back := err == nil && p.err != nil
 	p.reachable, p.err = err == nil, err
+	if err != nil {
+		p.fault = nil
+	}
 	p.mu.Unlock()
 	if back {
 		g.log.WithField("peer", p.addr).Info("peer is back")
@@ -111,7 +123,15 @@ func (g *Group) connected(p *peer, err error) {
 func (p *peer) heardAt(now fdb.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.heard = now
+	p.heard, p.seen = now, true
+}
+
+// answered records what was wrong with an answer of the peer, if anything was,
+// and whether that shows that it is at work.
+func (p *peer) answered(seen bool, fault error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen, p.fault = p.seen || seen, fault
 }
 
 // asking records that the peer is being asked for its table, from when on; zero
@@ -156,6 +176,8 @@ func (p *peer) state(now fdb.Time) State {
 		Ours:              p.ours.Load(),
 		Reachable:         p.reachable,
 		Err:               p.err,
+		Fault:             p.fault,
+		Silent:            p.reachable && !p.seen,
 		LastHeard:         p.heard,
 		Queue:             len(p.queue.messages),
 		Waiting:           waiting,
