@@ -39,7 +39,7 @@ func TestDeliverGivesUpAPeerThatTakesNothing(t *testing.T) {
 func TestDeliverEndsWithItsContext(t *testing.T) {
 	g := New(Options{Settings: Settings{}})
 	g.limits.idle = time.Hour
-	g.limits.answer = time.Hour
+	g.limits.answer.time = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
 	time.AfterFunc(10*time.Millisecond, cancel)
 	if err := g.deliver(ctx, silent(t), make([]byte, hugeMessage)); err == nil {

@@ -28,15 +28,16 @@ type Limits struct {
 func (g *Group) Limit(l Limits) {
 	set(&g.limits.idle, l.Idle)
 	set(&g.limits.first, l.First)
-	set(&g.limits.receive, l.Whole)
-	set(&g.limits.answer, l.Whole)
+	set(&g.limits.receive.time, l.Whole)
+	set(&g.limits.answer.time, l.Whole)
 	set(&g.limits.place, l.Place)
 	set(&g.limits.lag, l.Lag)
 	set(&g.limits.long, l.Long)
 	set(&g.limits.again, l.Again)
 	set(&g.limits.look, l.Look)
 	set(&g.limits.rate, l.Rate)
-	set(&g.limits.body, l.Body)
+	set(&g.limits.receive.size, l.Body)
+	set(&g.limits.answer.size, l.Body)
 	set(&g.limits.large, l.Large)
 }
 

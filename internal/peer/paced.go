@@ -16,14 +16,12 @@ type limits struct {
 	// first for the first byte of its table, where it is not known to be of ours:
 	// a deployed node makes its whole answer before it sends any of it.
 	idle, first time.Duration
-	// receive is how long a message may take that comes from elsewhere, and
-	// answer one that we asked for, or were asked for; both besides a second for
-	// each rate bytes.
-	receive, answer time.Duration
+	// receive is for a message that comes from elsewhere, and answer for one that
+	// we asked for, or were asked for.
+	receive, answer bound
 	rate            int
-	// body is the size of the largest message in bytes. One that is larger than
-	// large needs a place among few.
-	body, large int
+	// large is the size in bytes above which a message needs a place among few.
+	large int
 	// place is how long a connection, or a message that turns out to be large,
 	// waits for a place. It is shorter than idle, so that who is turned away
 	// learns of it.
@@ -37,14 +35,21 @@ type limits struct {
 	look time.Duration
 }
 
-// defaultLimits let a table of 5,000,000 entries pass, and any at 1 MiB/s.
+// A bound is how long a message may take, besides a second for each rate bytes,
+// and how many bytes it may have where it is read.
+type bound struct {
+	time time.Duration
+	size int
+}
+
+// defaultLimits let a table of 5,000,000 entries pass, and any at 1 MiB/s. What
+// comes unasked is an update, of members that the sender has just learned of.
 var defaultLimits = limits{
 	idle:    10 * time.Second,
 	first:   30 * time.Second,
-	receive: 30 * time.Second,
-	answer:  60 * time.Second,
+	receive: bound{30 * time.Second, 32 << 20},
+	answer:  bound{60 * time.Second, 128 << 20},
 	rate:    1 << 20,
-	body:    128 << 20,
 	large:   1 << 20,
 	place:   5 * time.Second,
 	lag:     1500 * time.Millisecond,
@@ -98,15 +103,16 @@ func (l limits) enter(ctx context.Context, places ...chan struct{}) (leave func(
 type paced struct {
 	net.Conn
 	limits
-	end time.Time // when all must be done, later with each byte
+	end  time.Time // when all must be done, later with each byte
+	most int       // bytes to read
 
 	wait  time.Duration // for the next bytes to read
 	heard func()        // called when there were some; nil is not called
 }
 
-// pace returns c for a message that may take base and longer with each byte.
-func (l limits) pace(c net.Conn, base time.Duration) *paced {
-	return &paced{Conn: c, limits: l, end: time.Now().Add(base), wait: l.idle}
+// pace returns c for a message that keeps to b.
+func (l limits) pace(c net.Conn, b bound) *paced {
+	return &paced{Conn: c, limits: l, end: time.Now().Add(b.time), most: b.size, wait: l.idle}
 }
 
 func (p *paced) deadline(wait time.Duration) time.Time {
@@ -173,7 +179,7 @@ func (p *paced) readAll(large func() error) ([]byte, error) {
 			return join(append(full, b), size+len(b)), nil
 		case err != nil:
 			return nil, err
-		case size+len(b) > p.body:
+		case size+len(b) > p.most:
 			return nil, errLarge
 		case size+len(b) > most:
 			begin := time.Now()
@@ -181,7 +187,7 @@ func (p *paced) readAll(large func() error) ([]byte, error) {
 				return nil, err
 			}
 			p.end = p.end.Add(time.Since(begin))
-			most = p.body
+			most = p.most
 		}
 	}
 }

@@ -50,10 +50,9 @@ func TestReadAllTakesLittleMemory(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := defaultLimits
-			l.body = body
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			b, err := l.pace(&endless{left: tt.size}, time.Hour).readAll(func() error { return nil })
+			b, err := l.pace(&endless{left: tt.size}, bound{time.Hour, body}).readAll(func() error { return nil })
 			runtime.ReadMemStats(&after)
 			if !errors.Is(err, tt.err) || err == nil && len(b) != tt.size {
 				t.Errorf("got %d bytes and %v, want %d and %v", len(b), err, tt.size, tt.err)
@@ -74,7 +73,7 @@ func TestReadAllKeepsTheOrder(t *testing.T) {
 	}
 	for _, size := range []int{0, 1, minChunk - 1, minChunk, minChunk + 1, 2 * minChunk, maxChunk, len(want)} {
 		l := defaultLimits
-		got, err := l.pace(&memory{in: bytes.NewReader(want[:size])}, time.Hour).readAll(func() error { return nil })
+		got, err := l.pace(&memory{in: bytes.NewReader(want[:size])}, bound{time.Hour, len(want)}).readAll(func() error { return nil })
 		if err != nil || !bytes.Equal(got, want[:size]) {
 			t.Errorf("size %d: got %d bytes (%v), or not the same", size, len(got), err)
 		}
@@ -101,7 +100,7 @@ func TestWaitForAPlaceIsNotTheSenders(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				l := limits{idle: time.Hour, rate: 1 << 20, body: 1 << 20, large: 10}
+				l := limits{idle: time.Hour, rate: 1 << 20, large: 10}
 				here, there := net.Pipe()
 				var sender sync.WaitGroup
 				defer sender.Wait()
@@ -112,7 +111,7 @@ func TestWaitForAPlaceIsNotTheSenders(t *testing.T) {
 					time.Sleep(30*time.Second - tt.wait)
 					_, _ = there.Write(make([]byte, 20))
 				})
-				b, err := l.pace(pipe{here}, 20*time.Second).readAll(func() error {
+				b, err := l.pace(pipe{here}, bound{20 * time.Second, 1 << 20}).readAll(func() error {
 					time.Sleep(tt.wait)
 					return nil
 				})
