@@ -4,9 +4,12 @@ package e2e
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
+	"vxsnd/internal/control"
+	"vxsnd/internal/vxfld"
 	"vxsnd/internal/vxlan"
 )
 
@@ -57,4 +60,40 @@ func TestStaticMemberThatLeftTheFileLeavesTheGroup(t *testing.T) {
 			return len(with(lines(n.proc.Output()), "static members of peer are gone")) == 1
 		})
 	}
+}
+
+// Nobody takes away what a node's configuration holds by having another node
+// relay a message without an identifier, nor has it age.
+func TestStrangersMessageLeavesStaticMembersAlone(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 0)
+	vs := l.vteps(2)
+	a, b, c := l.snode(1), l.snode(2), l.snode(3)
+	ms := []*machine{a.machine, b.machine, c.machine}
+	b.join(ms)
+	c.join(ms)
+	a.join(ms, memberConfig([]vxlan.VNI{groupVNI}, vs[0]))
+	for _, n := range []*node{b, c} {
+		n.via(groupVNI, vs[0].addr, a.addr)
+	}
+	stranger := vs[1].agent(b)
+	for i, holdtime := range []uint32{3, 0} {
+		stranger.send(vxfld.V2, &vxfld.Refresh{Originator: true, Holdtime: holdtime,
+			VNIs: []vxfld.VNIMembers{{VNI: groupVNI, Addrs: []netip.Addr{vs[0].addr}}}})
+		// What is relayed comes in order.
+		last := groupVNI + 1 + vxlan.VNI(i)
+		stranger.register(last, 90, 7)
+		c.waitMembers(last, vs[1].addr)
+		for _, n := range []*node{b, c} {
+			if !slices.ContainsFunc(n.entries(groupVNI), func(e control.FDBEntry) bool { return e.Source == "peer" && e.Seconds == nil }) {
+				t.Errorf("%s: got %+v after holdtime %d, want the static member", n.Name, n.entries(groupVNI), holdtime)
+			}
+		}
+	}
+	// A registration without an identifier is for ever until its VTEP withdraws it.
+	stranger.send(vxfld.V2, &vxfld.Refresh{Originator: true, Holdtime: vxfld.HoldtimeStatic,
+		VNIs: []vxfld.VNIMembers{{VNI: groupVNI + 9, Addrs: []netip.Addr{vs[1].addr}}}})
+	c.waitMembers(groupVNI+9, vs[1].addr)
+	stranger.register(groupVNI+9, 0, 0)
+	c.waitMembers(groupVNI + 9)
 }

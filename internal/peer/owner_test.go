@@ -330,3 +330,25 @@ func TestAnswerSpeaksForOthers(t *testing.T) {
 		t.Errorf("members and owners (-want +got):\n%s", diff)
 	}
 }
+
+// Who has a static registration without an identifier from a table hears of its
+// withdrawal, which relayed messages cannot tell. A member that others hold for
+// ever stays.
+func TestStaticRegistrationWithoutIdentifierIsWithdrawn(t *testing.T) {
+	m, operators, marker := member{10, vtep(1)}, member{10, vtep(2)}, member{11, vtep(3)}
+	a, _ := join(t, 1, nil)
+	a.put(fdb.Registration, m.vni, m.addr, 0, fdb.Static)
+	b, _ := join(t, 2, []*server{a})
+	b.knows(t, m, host(1))
+	b.put(fdb.Operator, operators.vni, operators.addr, 0, fdb.Static)
+	a.knows(t, operators, host(2))
+
+	a.put(fdb.Registration, operators.vni, operators.addr, 0, fdb.Static)
+	for _, gone := range []member{operators, m} {
+		a.put(fdb.Registration, gone.vni, gone.addr, 0, 0)
+	}
+	b.lacks(t, m)
+	a.put(fdb.Operator, marker.vni, marker.addr, 0, fdb.Static)
+	b.knows(t, marker, host(1))
+	a.knows(t, operators, host(2))
+}

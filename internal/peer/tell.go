@@ -159,7 +159,9 @@ func (t *teller) note(b *batch, c *fdb.Change) {
 	}
 	switch {
 	case c.Reason != fdb.Withdrawn:
-	case static:
+	case static, c.Source == fdb.Registration && c.Expires == fdb.Never && !t.via.knows(m):
+		// A peer that has such a registration from a table takes it for a group's
+		// member, which no relayed message withdraws.
 		b.withdrawn[m] = struct{}{}
 	default:
 		// Who withdrew it here has done so at the peers, where identifier 0 has

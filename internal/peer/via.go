@@ -123,6 +123,14 @@ func (v *via) ownersOf(m member, dst []netip.Addr) []netip.Addr {
 	return dst
 }
 
+// knows tells whether anything is remembered of a member.
+func (v *via) knows(m member) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	_, known := v.words[m]
+	return known
+}
+
 // begin begins a survey of the table, in which keep is called for each static
 // member of a peer, and end at its end. It tells whether anything is remembered.
 func (v *via) begin() bool {
