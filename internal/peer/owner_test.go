@@ -4,6 +4,7 @@ package peer_test
 
 import (
 	"context"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -351,4 +352,35 @@ func TestStaticRegistrationWithoutIdentifierIsWithdrawn(t *testing.T) {
 	a.put(fdb.Operator, marker.vni, marker.addr, 0, fdb.Static)
 	b.knows(t, marker, host(1))
 	a.knows(t, operators, host(2))
+}
+
+// An owner that no node can have is nobody: else the member would have an owner
+// whose round never comes.
+func TestOwnerThatIsNoNode(t *testing.T) {
+	owners := map[netip.Addr]netip.Addr{
+		vtep(1): netip.MustParseAddr("224.0.0.1"), vtep(2): netip.MustParseAddr("255.255.255.255"),
+		vtep(3): netip.MustParseAddr("0.1.2.3"), vtep(4): netip.MustParseAddr("192.0.2.1"),
+	}
+	var es []vxfld.SyncEntry
+	for a, o := range owners {
+		es = append(es, owned(a, o))
+	}
+	n := serving(t, 10)
+	p := answering(t, 20, sync3(t, vxfld.Sync{VNIs: []vxfld.VNIEntries{record(7, es...)}}))
+	n.meet(p.addr)
+	run(t, n.Group)
+	synced(t, n)
+	got := make(map[netip.Addr]netip.Addr)
+	for _, rec := range n.ask(t, vxfld.Sync{Node: vxfld.SyncNode, Response: vxfld.ResponseAll}).VNIs {
+		for _, e := range rec.Entries {
+			got[e.Addr] = e.Owner
+		}
+	}
+	want := maps.Clone(owners)
+	for i := range 3 {
+		want[vtep(1+i)] = netip.Addr{}
+	}
+	if diff := cmp.Diff(want, got, equateAddrs); diff != "" {
+		t.Errorf("owners (-want +got):\n%s", diff)
+	}
 }

@@ -109,8 +109,12 @@ type intake struct {
 func (in *intake) add(vni vxlan.VNI, e vxfld.SyncEntry) {
 	holdtime := vxfld.HoldtimeDuration(e.Holdtime)
 	owner := e.Owner
-	if owner.IsValid() && (owner.IsUnspecified() || !in.answer) {
+	switch {
+	case !owner.IsValid():
+	case owner.IsUnspecified() || !in.answer:
 		owner = in.from // nobody speaks for another but in an answer
+	case !fdb.Usable(owner) && !(owner.IsLoopback() && in.from.IsLoopback()):
+		owner = netip.Addr{} // no node has it, so nobody's round would end it
 	}
 	switch {
 	case !fdb.Usable(e.Addr):
