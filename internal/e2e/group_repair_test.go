@@ -6,6 +6,7 @@ package e2e
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -15,7 +16,10 @@ import (
 	"vxsnd/internal/vxlan"
 )
 
-const msgRepaired = "members that were lacking taken from peer"
+const (
+	msgRepaired = "members that were lacking taken from peer"
+	msgReminded = "peer told of withdrawals that it missed"
+)
 
 // What was lost on the way to a peer it has a moment later; what was withdrawn
 // there stays withdrawn.
@@ -29,12 +33,15 @@ func TestRepairHealsLostRelays(t *testing.T) {
 	withSecond.register(groupVNI, 900, 5)
 	withSecond.register(groupVNI, 900, 6, vs[2].addr)
 	ns[0].waitMembers(groupVNI, vs[1].addr, vs[2].addr)
+	withFirst.register(groupVNI+4, vxfld.HoldtimeStatic, 8)
+	ns[1].waitMembers(groupVNI+4, vs[0].addr)
 
 	// From now on nothing that is relayed arrives.
 	ns[0].lose(ns[1].addr, unix.IPPROTO_UDP)
 	ns[1].lose(ns[0].addr, unix.IPPROTO_UDP)
 	withSecond.register(groupVNI, 0, 5)
 	ns[1].waitMembers(groupVNI, vs[2].addr)
+	withFirst.register(groupVNI+4, 0, 8)
 	var want []netip.Addr
 	for i := range many {
 		want = append(want, bigAddr(i))
@@ -58,6 +65,11 @@ func TestRepairHealsLostRelays(t *testing.T) {
 	if got := ns[0].held(); !got[holding{groupVNI, vs[1].addr, 5}] {
 		t.Errorf("got %v, want the node that missed the withdrawal to keep the member for its time", got)
 	}
+	// What would never end there is withdrawn there.
+	ns[1].waitMembers(groupVNI + 4)
+	ns[0].waitFor("word of it in the log", func() bool {
+		return slices.Equal(values(with(lines(ns[0].proc.Output()), msgReminded), "count"), []string{"1"})
+	})
 	taken := 0
 	for _, f := range with(lines(ns[1].proc.Output()), msgRepaired) {
 		taken += must(strconv.Atoi(f["count"]))(t)

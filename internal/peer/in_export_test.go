@@ -57,7 +57,8 @@ func (g *Group) Local() netip.AddrPort { return g.listener.Addr().(*net.TCPAddr)
 // Repair compares the table with a peer's now, and returns how many entries were
 // lacking.
 func (g *Group) Repair(ctx context.Context, a netip.AddrPort) (int, error) {
-	return g.compare(ctx, g.at(a))
+	lacking, _, err := g.compare(ctx, g.at(a))
+	return lacking, err
 }
 
 // RepairFrom does so as the task does it.
@@ -98,7 +99,8 @@ func (g *Group) TakeLacking(b []byte, from netip.Addr) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	return g.takeLacking(m, from)
+	taken, _, err := g.takeLacking(m, from)
+	return taken, err
 }
 
 // Place is where the digest has an entry.

@@ -40,6 +40,8 @@ type Table interface {
 	Subscribe(capacity int, kinds fdb.Kinds) *fdb.Feed
 	// Excluded tells whether an address is known not to be a VTEP's.
 	Excluded(a netip.Addr) fdb.Exclusion
+	// Withdrawn tells whether a repair would not bring an entry back.
+	Withdrawn(now fdb.Time, vni vxlan.VNI, a netip.Addr, identifier uint64) bool
 	// Stats returns the numbers of entries.
 	Stats() fdb.Stats
 }

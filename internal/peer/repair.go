@@ -134,7 +134,7 @@ func (g *Group) repair(ctx context.Context) {
 
 // repairFrom takes in what this node lacks and the peer has.
 func (g *Group) repairFrom(ctx context.Context, p *peer) {
-	differ, err := g.compare(ctx, p)
+	differ, gone, err := g.compare(ctx, p)
 	if ctx.Err() != nil {
 		return
 	}
@@ -149,14 +149,41 @@ func (g *Group) repairFrom(ctx context.Context, p *peer) {
 	if differ > 0 {
 		log.WithField("count", differ).Info("members that were lacking taken from peer")
 	}
+	if len(gone) > 0 {
+		g.remind(ctx, p, gone)
+	}
 }
 
-// compare returns how many entries were lacking here.
-func (g *Group) compare(ctx context.Context, p *peer) (int, error) {
+// remind tells a peer of withdrawals that it missed.
+func (g *Group) remind(ctx context.Context, p *peer, gone []vxfld.VNIEntries) {
+	_, err := g.ask(ctx, p, vxfld.Sync{VNIs: gone})
+	if ctx.Err() != nil {
+		return
+	}
+	log := g.log.WithField("peer", p.addr)
+	if err != nil {
+		p.updateErrors.Add(1)
+		g.repeats.Do("remind "+p.name, func(count int) {
+			log.WithField("count", count).WithError(err).Warn("peer not told of withdrawals that it missed")
+		})
+		return
+	}
+	n := 0
+	for _, rec := range gone {
+		n += len(rec.Entries)
+	}
+	p.updates.Add(uint64(n))
+	p.updateConnections.Add(1)
+	log.WithField("count", n).Info("peer told of withdrawals that it missed")
+}
+
+// compare returns how many entries were lacking here, and what the peer is to
+// let go of.
+func (g *Group) compare(ctx context.Context, p *peer) (lacking int, gone []vxfld.VNIEntries, err error) {
 	seed := rand.Uint64()
 	d, err := g.digest(ctx, seed)
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	b := make([]byte, 8, digestLen)
 	binary.BigEndian.PutUint64(b, seed)
@@ -165,20 +192,21 @@ func (g *Group) compare(ctx context.Context, p *peer) (int, error) {
 	}
 	m, err := g.ask(ctx, p, vxfld.Sync{Digest: b})
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	return g.takeLacking(m, p.addr.Addr())
 }
 
 // takeLacking takes in those members of a peer's answer that no entry stands
-// for here.
-func (g *Group) takeLacking(m *vxfld.SyncScan, from netip.Addr) (int, error) {
+// for here. It returns how many that were, and the withdrawals of those that
+// never age at the peer and were withdrawn here.
+func (g *Group) takeLacking(m *vxfld.SyncScan, from netip.Addr) (taken int, gone []vxfld.VNIEntries, err error) {
 	// The peer walks over its table in ascending order. Any other answer would
 	// have us look up the same VNI again and again.
 	at := vxlan.VNI(0)
 	for vni := range m.All() {
 		if vni < at {
-			return 0, errOrder
+			return 0, nil, errOrder
 		}
 		at = vni
 	}
@@ -188,6 +216,7 @@ func (g *Group) takeLacking(m *vxfld.SyncScan, from netip.Addr) (int, error) {
 	}
 	var entries []fdb.Entry
 	var held map[key]struct{} // what the table has of the VNI at hand
+	left := maxUpdate
 	in := intake{Group: g, from: from, answer: true, updates: make([]fdb.Update, 0, min(m.Entries, batchSize))}
 	for vni, e := range m.All() {
 		if held == nil || vni != at {
@@ -197,10 +226,20 @@ func (g *Group) takeLacking(m *vxfld.SyncScan, from netip.Addr) (int, error) {
 				held[key{entries[i].Addr, entries[i].Identifier}] = struct{}{}
 			}
 		}
-		if _, ok := held[key{e.Addr, e.Identifier}]; !ok && repairable(&e) {
-			in.add(vni, e)
+		if _, ok := held[key{e.Addr, e.Identifier}]; ok || !repairable(&e) {
+			continue
 		}
+		in.add(vni, e)
+		if left == 0 || e.Holdtime != vxfld.HoldtimeStatic || !g.table.Withdrawn(g.now(), vni, e.Addr, e.Identifier) {
+			continue
+		}
+		left--
+		if len(gone) == 0 || gone[len(gone)-1].VNI != vni {
+			gone = append(gone, vxfld.VNIEntries{VNI: vni})
+		}
+		rec := &gone[len(gone)-1]
+		rec.Entries = append(rec.Entries, vxfld.SyncEntry{Addr: e.Addr, Identifier: e.Identifier})
 	}
 	in.flush()
-	return in.added, nil
+	return in.added, gone, nil
 }
