@@ -179,6 +179,49 @@ func TestReloadServiceAddress(t *testing.T) {
 	wantMember(t, n, vs[0], vs[1], anycastVNI, true)
 }
 
+// A reload that takes the address away drains as a stop does, whatever is
+// reloaded meanwhile. Where the address is to be kept again, it is as if it had
+// never gone.
+func TestReloadDrains(t *testing.T) {
+	t.Parallel()
+	n, vs := newLab(t, 0).installed(2, "drain_time = 300")
+	install := func(yes string, more ...string) []string {
+		return append(more, strings.Replace(strings.Join(installing(vs), "\n"), "install_svcnode_ip = yes", "install_svcnode_ip = "+yes, 1))
+	}
+	for range 2 {
+		wantChanges(t, n.reload(install("no", "drain_time = 300")...), "install_svcnode_ip")
+		n.waitService(false)
+		n.reload(install("no", "drain_time = 299")...)
+		if got := n.wantOwner("none"); !got.Draining || !n.draining() {
+			t.Errorf("got %+v, a local route: %t, want both to drain", got, n.draining())
+		}
+		wantMember(t, n, vs[0], vs[1], anycastVNI, true)
+		wantChanges(t, n.reload(install("yes", "drain_time = 300")...), "install_svcnode_ip", "drain_time")
+		n.waitService(true)
+		check(t, netlab.Wait(within(t), "one local route", func() bool {
+			return len(must(n.Gateways(host(n.addr), localTable))(t)) == 1
+		}))
+		if got := n.wantOwner("vxsnd"); got.Draining {
+			t.Errorf("got %+v, want no drain", got)
+		}
+		wantMember(t, n, vs[0], vs[1], anycastVNI, true)
+	}
+	n.reload(install("no", "drain_time = 1")...)
+	n.waitService(false)
+	check(t, netlab.Wait(within(t), "the local route to go", func() bool { return !n.draining() }))
+	check(t, netlab.Wait(within(t), "a node without an address", func() bool { return n.status().Anycast == nil }))
+
+	// A stop meanwhile drains, too.
+	n.reload(install("yes", "drain_time = 300")...)
+	n.waitService(true)
+	n.reload(install("no", "drain_time = 1")...)
+	n.waitService(false)
+	n.stop()
+	if n.draining() {
+		t.Error("got the local route left behind")
+	}
+}
+
 // A node that has given up the privilege cannot begin to install its address,
 // and says so. It goes on as before.
 func TestReloadCannotInstallWithoutPrivilege(t *testing.T) {

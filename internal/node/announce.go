@@ -51,18 +51,24 @@ func (n *Node) announce(ctx, serving context.Context) error {
 	if a == nil {
 		return err
 	}
-	if werr := a.Withdraw(); werr != nil {
-		n.log.WithError(werr).Warn("service address not withdrawn")
-	}
-	if !a.State().Draining {
-		return err // it was not ours
-	}
-	c := n.config()
 	select {
 	case <-serving.Done():
-	case <-time.After(c.DrainTime):
+	case <-time.After(n.withdraw(a)):
 	}
 	return err
+}
+
+// withdraw takes the address away, and returns for how long packets that still
+// come are to be served: not at all if it was not ours.
+func (n *Node) withdraw(a *anycast.Address) (drain time.Duration) {
+	if err := a.Withdraw(); err != nil {
+		n.log.WithError(err).Warn("service address not withdrawn")
+	}
+	if !a.State().Draining {
+		return 0
+	}
+	c := n.config()
+	return c.DrainTime
 }
 
 // announceTurn keeps the address as the configuration of now has it, until
@@ -70,21 +76,7 @@ func (n *Node) announce(ctx, serving context.Context) error {
 func (n *Node) announceTurn(ctx context.Context) (again bool, err error) {
 	c := n.config()
 	if !installs(&c) {
-		if a := n.address(); a != nil {
-			n.setAddress(nil)
-			if err := a.Withdraw(); err != nil {
-				n.log.WithError(err).Warn("service address not withdrawn")
-			}
-			if err := a.Release(); err != nil {
-				n.log.WithError(err).Warn("route to the service address not removed")
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return false, nil
-		case <-n.reannounce:
-			return true, nil
-		}
+		return n.leave(ctx), nil
 	}
 	a := n.newAddress(&c)
 	n.setAddress(a)
@@ -98,6 +90,33 @@ func (n *Node) announceTurn(ctx context.Context) (again bool, err error) {
 	case <-n.reannounce:
 		cancel()
 		return true, <-ended
+	}
+}
+
+// leave takes away the address of the configuration before, if it had one, and
+// serves for the drain time what still comes. Whoever keeps the address next
+// removes the route that this takes. It returns once ctx is done, or the address
+// is to be kept again.
+func (n *Node) leave(ctx context.Context) (again bool) {
+	a := n.address()
+	var drained <-chan time.Time
+	if a != nil {
+		drained = time.After(n.withdraw(a))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-n.reannounce:
+			if c := n.config(); installs(&c) {
+				return true
+			}
+		case <-drained:
+			n.setAddress(nil)
+			if err := a.Release(); err != nil {
+				n.log.WithError(err).Warn("route to the service address not removed")
+			}
+		}
 	}
 }
 
