@@ -26,6 +26,10 @@ func (l *loader) check(c *Config) {
 			l.warnings = append(l.warnings, win.at("nothing is installed, since svcnode_ip is "+c.SvcnodeIP.String(), ""))
 		}
 	}
+	if l.program == Vxsnd && l.sound("install_svcnode_ip", "svcnode_ip", "src_ip") && c.InstallSvcnodeIP && c.SrcIP == c.SvcnodeIP {
+		l.warnings = append(l.warnings, l.winner("src_ip").at(c.SrcIP.String()+" is svcnode_ip too, which is taken away when the node stops "+
+			"or is not healthy: peers need another address of this node", ""))
+	}
 	for i := range table {
 		o := &table[i]
 		win := l.winner(o.Name)

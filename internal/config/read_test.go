@@ -270,6 +270,8 @@ func TestServiceAddressOnTheCommandLineIsInstalled(t *testing.T) {
 	not := config.Flag{Name: "--install-svcnode-ip", Option: "install_svcnode_ip", Value: "no"}
 	const installed = "svcnode_ip = 192.0.2.1\ninstall_svcnode_ip = true\n"
 	const overruled = ": overruled: --svcnode-ip has the address installed, unless --install-svcnode-ip=no is given too\n"
+	const both = ": 192.0.2.1 is svcnode_ip too, which is taken away when the node stops or is not healthy: " +
+		"peers need another address of this node\n"
 	const nothing = ": nothing is installed, since svcnode_ip is "
 	tests := []struct {
 		name, text string
@@ -295,6 +297,14 @@ func TestServiceAddressOnTheCommandLineIsInstalled(t *testing.T) {
 			"warning: f:1: install_svcnode_ip" + nothing + "0.0.0.0\n"},
 		{"file with the wildcard", "svcnode_ip = ::\n[vxsnd]\ninstall_addr = yes\n", nil,
 			"svcnode_ip = ::\nwarning: f:3: [vxsnd] install_addr" + nothing + "::\n"},
+		{"file with one address for both", "src_ip = 192.0.2.1\nsvcnode_ip = 192.0.2.1\n[vxsnd]\ninstall_svcnode_ip = yes\n", nil,
+			"svcnode_ip = 192.0.2.1\nsrc_ip = 192.0.2.1\ninstall_svcnode_ip = true\nwarning: f:1: src_ip" + both},
+		{"file and flag with one address for both", "src_ip = ::ffff:192.0.2.1\n", []config.Flag{address("192.0.2.1")},
+			"svcnode_ip = 192.0.2.1\nsrc_ip = 192.0.2.1\ninstall_svcnode_ip = true\nwarning: f:1: src_ip" + both},
+		{"one address for both that is not installed", "src_ip = 192.0.2.1\n", []config.Flag{not, address("192.0.2.1")},
+			"svcnode_ip = 192.0.2.1\nsrc_ip = 192.0.2.1\n"},
+		{"the wildcard for both", "src_ip = ::\nsvcnode_ip = ::\ninstall_svcnode_ip = yes\n", nil,
+			"svcnode_ip = ::\nsrc_ip = ::\nwarning: f:3: install_svcnode_ip" + nothing + "::\n"},
 		{"flag without an address", "", []config.Flag{install}, "warning: --install-addr" + nothing + "0.0.0.0\n"},
 		{"file without an address says no", "install_svcnode_ip = no\n", nil, ""},
 		{"one of the two is wrong", "install_svcnode_ip = yes\nsvcnode_ip = nowhere\n", nil,
