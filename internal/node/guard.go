@@ -304,7 +304,10 @@ func (g *guard) resolved(host string, addrs []netip.Addr, err error) {
 	}
 	delete(g.failed, host)
 	same := known && slices.Equal(before, addrs)
-	log = log.WithFields(logrus.Fields{"from": someVTEPs(before), "to": someVTEPs(addrs)})
+	log = log.WithField("to", someVTEPs(addrs))
+	if known {
+		log = log.WithField("from", someVTEPs(before))
+	}
 	switch {
 	case failed:
 		log.Info("peer name resolves now")

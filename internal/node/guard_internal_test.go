@@ -75,14 +75,14 @@ func TestNamesOfPeers(t *testing.T) {
 			{
 				map[string][]string{"sn1": {own}, "sn2": {a}, "sn3": {own, b}},
 				[]string{c + ":1", "sn2:2", "sn3:3"}, []string{"10.0.0.1:1 sn1", "10.0.0.1:3 sn3", "10.0.0.2:2 sn2", "10.0.0.3:3 sn3"}, nil,
-				[]string{"info peer name has other addresses: sn2, from 10.0.0.2 10.0.0.3 to 10.0.0.2", "info peer name resolves now: sn3, from  to 10.0.0.1 10.0.0.3"},
+				[]string{"info peer name has other addresses: sn2, from 10.0.0.2 10.0.0.3, to 10.0.0.2", "info peer name resolves now: sn3, to 10.0.0.1 10.0.0.3"},
 			},
 			{
 				map[string][]string{"sn1": {a}, "sn3": {own}},
 				[]string{c + ":1", "sn1:1", "sn2:2"}, []string{"10.0.0.1:3 sn3", "10.0.0.2:1 sn1", "10.0.0.2:2 sn2"}, []string{"sn2"},
 				[]string{
-					"info peer name has other addresses: sn1, from 10.0.0.1 to 10.0.0.2", "warning peer name does not resolve, trying again: sn2",
-					"info peer name has other addresses: sn3, from 10.0.0.1 10.0.0.3 to 10.0.0.1",
+					"info peer name has other addresses: sn1, from 10.0.0.1, to 10.0.0.2", "warning peer name does not resolve, trying again: sn2",
+					"info peer name has other addresses: sn3, from 10.0.0.1 10.0.0.3, to 10.0.0.1",
 				},
 			},
 		} {
@@ -118,8 +118,11 @@ func TestNamesOfPeers(t *testing.T) {
 			var lines []string
 			for _, e := range hook.AllEntries() {
 				line := fmt.Sprintf("%s %s: %s", e.Level, e.Message, e.Data["peer"])
+				if from, ok := e.Data["from"]; ok {
+					line += fmt.Sprintf(", from %s", from)
+				}
 				if to, ok := e.Data["to"]; ok {
-					line += fmt.Sprintf(", from %s to %s", e.Data["from"], to)
+					line += fmt.Sprintf(", to %s", to)
 				}
 				lines = append(lines, line)
 			}
