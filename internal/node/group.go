@@ -53,6 +53,7 @@ func controlConn(conns []register.Conn, local netip.Addr) register.Conn {
 func (n *Node) groupSettings(c *config.Config) peer.Settings {
 	return peer.Settings{
 		Peers:          n.guard.peerAddrs(),
+		Unresolved:     n.guard.unresolved(),
 		Allowed:        n.guard.believes,
 		Seen:           n.guard.see,
 		MaxPacketSize:  c.MaxPacketSize,
@@ -63,25 +64,16 @@ func (n *Node) groupSettings(c *config.Config) peer.Settings {
 	}
 }
 
-// runGroup takes part in the group once the names of peers have been looked up
-// for the first time, and follows what they resolve to.
+// runGroup takes part in the group, and follows what the names of peers resolve
+// to.
 func (n *Node) runGroup(ctx context.Context) error {
-	select {
-	case <-n.guard.looked:
-	case <-ctx.Done():
-		return n.group.Close()
-	}
-	configure := func() {
-		c := n.config()
-		n.group.Configure(n.groupSettings(&c))
-	}
-	configure()
 	ended := make(chan error, 1)
 	go func() { ended <- n.group.Run(ctx) }()
 	for {
 		select {
 		case <-n.guard.updated:
-			configure()
+			c := n.config()
+			n.group.Configure(n.groupSettings(&c))
 		case err := <-ended:
 			return err
 		}

@@ -9,9 +9,11 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/fdb"
@@ -24,6 +26,8 @@ const (
 	resolveSoon = 10 * time.Second
 	// resolveTimeout bounds one look at one name.
 	resolveTimeout = 5 * time.Second
+	// maxLookups is how many names are looked up at once.
+	maxLookups = 32
 )
 
 // A guard keeps the set of addresses that get no copies and may not send: this
@@ -48,7 +52,6 @@ type guard struct {
 
 	changed chan struct{} // holds a value when there are other names to resolve
 	updated chan struct{} // holds a value when the addresses of peers may be others
-	looked  chan struct{} // closed when all names have been looked up once
 }
 
 // maxSeen bounds the service nodes that are known by what they sent.
@@ -65,7 +68,6 @@ func newGuard(c *config.Config, t *fdb.Table, log logrus.FieldLogger) *guard {
 		seen:    make(map[netip.Addr]struct{}),
 		changed: make(chan struct{}, 1),
 		updated: make(chan struct{}, 1),
-		looked:  make(chan struct{}),
 	}
 	for _, a := range []netip.Addr{c.SvcnodeIP, c.SrcIP} {
 		if !a.IsUnspecified() {
@@ -242,27 +244,46 @@ func (g *guard) addrsLocked(p config.Peer) []netip.Addr {
 	return g.found[p.Host]
 }
 
+// unresolved returns how many names of peers have no address yet.
+func (g *guard) unresolved() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for _, p := range g.peers {
+		if len(g.addrsLocked(p)) == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // resolve looks the host names of peers and proxies up, again and again,
 // until ctx is done. A name that does not resolve is a warning; what it last
-// resolved to stays.
+// resolved to stays. No name waits for another.
 func (g *guard) resolve(ctx context.Context) error {
-	for first := true; ; first = false {
+	for {
 		g.mu.Lock()
 		names := g.namesLocked()
 		g.mu.Unlock()
-		wait := resolveAgain
+		var failed atomic.Bool
+		var lookups errgroup.Group
+		lookups.SetLimit(maxLookups)
 		for _, host := range names {
-			addrs, err := g.find(ctx, host)
-			if ctx.Err() != nil {
+			lookups.Go(func() error {
+				addrs, err := g.find(ctx, host)
+				if err != nil {
+					failed.Store(true)
+				}
+				if ctx.Err() == nil {
+					g.resolved(host, addrs, err)
+				}
 				return nil
-			}
-			if err != nil {
-				wait = resolveSoon
-			}
-			g.resolved(host, addrs, err)
+			})
 		}
-		if first {
-			close(g.looked)
+		_ = lookups.Wait()
+		wait := resolveAgain
+		if failed.Load() {
+			wait = resolveSoon
 		}
 		select {
 		case <-ctx.Done():

@@ -71,6 +71,9 @@ type Options struct {
 type Settings struct {
 	// Peers are the peers' addresses, this node's own left out.
 	Peers []netip.AddrPort
+	// Unresolved is how many peers have no address yet, since their names do not
+	// resolve: those were not tried.
+	Unresolved int
 	// Allowed tells whose SYNC messages are taken: those of the configured peers
 	// and of whom peer_allow names. It may be called concurrently; nil allows
 	// nobody.
@@ -110,6 +113,7 @@ type Group struct {
 	peers   atomic.Pointer[[]*peer]
 	mu      sync.Mutex    // held while peers is replaced
 	changed chan struct{} // holds one value after a change of peers
+	joined  chan struct{} // the same, for who asks them for their tables
 	via     via
 
 	synced   chan struct{}
@@ -137,6 +141,7 @@ func New(o Options) *Group {
 		send:    o.Send,
 		repeats: &logging.Limiter{},
 		changed: make(chan struct{}, 1),
+		joined:  make(chan struct{}, 1),
 		synced:  make(chan struct{}),
 		limits:  defaultLimits,
 
@@ -170,9 +175,11 @@ func (g *Group) Configure(s Settings) {
 		}
 	}
 	g.peers.Store(&peers)
-	select {
-	case g.changed <- struct{}{}:
-	default:
+	for _, c := range []chan struct{}{g.changed, g.joined} {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
 	}
 }
 

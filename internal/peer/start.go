@@ -73,7 +73,7 @@ func (g *Group) startUp(ctx context.Context) {
 	defer timeout.Stop()
 	tick := time.NewTicker(g.limits.again)
 	defer tick.Stop()
-	s.round(ctx)
+	s.round(ctx, true)
 	for {
 		late := s.proceed(ctx)
 		select {
@@ -88,14 +88,18 @@ func (g *Group) startUp(ctx context.Context) {
 		case <-timeout.C:
 			s.wait(true)
 		case <-tick.C:
-			s.round(ctx)
+			s.round(ctx, true)
+		case <-s.joined:
+			s.round(ctx, false)
+			timeout.Reset(time.Until(s.begin.Add(s.settings.Load().SyncTimeout)))
 		}
 	}
 }
 
-// round begins to ask, or to greet, each peer that this is due for. The order is
-// random, so that the peers share the work.
-func (s *starter) round(ctx context.Context) {
+// round begins to ask, or to greet, each peer that this is due for, or only those
+// for which it was never due before. The order is random, so that the peers share
+// the work.
+func (s *starter) round(ctx context.Context, again bool) {
 	peers := slices.Clone(*s.peers.Load())
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	for p := range s.outcomes {
@@ -115,8 +119,9 @@ func (s *starter) round(ctx context.Context) {
 	}
 	s.queue = s.queue[:0]
 	for _, p := range peers {
+		_, known := s.met[p]
 		switch {
-		case s.open[p] != nil:
+		case s.open[p] != nil || known && !again:
 		case !s.done:
 			if p.trusted() {
 				s.queue = append(s.queue, p)
@@ -155,7 +160,7 @@ func (s *starter) proceed(ctx context.Context) (late <-chan time.Time) {
 	s.wait(false)
 	if s.done {
 		// Those that were not asked are greeted.
-		s.round(ctx)
+		s.round(ctx, true)
 		return nil
 	}
 	if len(waits) == 0 {
@@ -185,15 +190,16 @@ func (s *starter) enough(waiting bool) bool {
 		return !waiting // the rest failed, or may take their time
 	}
 	peers := *s.peers.Load()
-	return len(peers) > 0 && !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] != empty })
+	return len(peers) > 0 && s.settings.Load().Unresolved == 0 && !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] != empty })
 }
 
 // wait ends the wait for a table if it is time to: there is one, or all peers
 // were tried, or the time is up.
 func (s *starter) wait(timeout bool) {
-	peers := *s.peers.Load()
-	s.asking.Store(!s.done && len(peers) > 0)
-	tried := !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] == untried })
+	peers, unresolved := *s.peers.Load(), s.settings.Load().Unresolved
+	some := len(peers)+unresolved > 0
+	s.asking.Store(!s.done && some)
+	tried := unresolved == 0 && !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] == untried })
 	select {
 	case <-s.synced:
 		return
@@ -209,7 +215,7 @@ func (s *starter) wait(timeout bool) {
 			asked++
 		}
 	}
-	if len(peers) > 0 && !had {
+	if some && !had {
 		s.log.WithFields(logrus.Fields{"interval": time.Since(s.begin), "count": asked}).
 			Warn("ready without the table of a peer")
 	}
