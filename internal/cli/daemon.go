@@ -390,22 +390,22 @@ func (d *daemon) loop(ctx context.Context, sig *signals) error {
 // attend tells when the service is ready, and does what signals ask for, until
 // ctx is done.
 func (d *daemon) attend(ctx context.Context, sig *signals) error {
-	select {
-	case <-ctx.Done():
-		return nil
-	case <-d.service.Ready():
-	}
-	d.notify.Ready(d.service.Status())
+	ready := d.service.Ready()
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-ready:
+			ready = nil
+			d.notify.Ready(d.service.Status())
 		case <-tick.C:
-			d.notify.Status(d.service.Status())
+			if ready == nil {
+				d.notify.Status(d.service.Status())
+			}
 		case <-sig.reload:
-			d.reload(ctx)
+			d.reload(ctx, ready == nil)
 			// Those that come in a storm count as one.
 			select {
 			case <-ctx.Done():

@@ -19,14 +19,17 @@ const reloadPause = 100 * time.Millisecond
 
 // reload takes the configuration anew, all or nothing: what is wrong with it
 // is logged, and what was in force stays. The log file is opened anew in any
-// case, since whoever moved it asks for that in the same way.
-func (d *daemon) reload(ctx context.Context) {
-	d.notify.Reloading()
-	defer func() {
-		if ctx.Err() == nil { // else STOPPING has been said
-			d.notify.Ready(d.service.Status())
-		}
-	}()
+// case, since whoever moved it asks for that in the same way. ready tells whether
+// READY has been said: before that a service manager knows of no reload.
+func (d *daemon) reload(ctx context.Context, ready bool) {
+	if ready {
+		d.notify.Reloading()
+		defer func() {
+			if ctx.Err() == nil { // else STOPPING has been said
+				d.notify.Ready(d.service.Status())
+			}
+		}()
+	}
 	if err := d.log.Reopen(); err != nil {
 		d.log.WithError(err).Warn("log file not opened anew")
 	}

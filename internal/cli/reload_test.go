@@ -50,7 +50,7 @@ func TestReloadWithoutTheDefaultFile(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		d.reload(t.Context())
+		d.reload(t.Context(), true)
 		if d.running.Holdtime != before {
 			t.Errorf("file at start %t: got holdtime %s, want the one before, %s", there, d.running.Holdtime, before)
 		}
