@@ -337,7 +337,10 @@ func TestAnswerSpeaksForOthers(t *testing.T) {
 // ever stays.
 func TestStaticRegistrationWithoutIdentifierIsWithdrawn(t *testing.T) {
 	m, operators, marker := member{10, vtep(1)}, member{10, vtep(2)}, member{11, vtep(3)}
-	a, _ := join(t, 1, nil)
+	a := serving(t, 1) // with a table, so that it does not ask b for what it has told b
+	a.meet(answering(t, 30, one(t, vxfld.Sync{})).addr)
+	run(t, a.Group)
+	eventually(t, "a table", func() bool { return a.table.Stats().Entries > 0 && !a.Asking() })
 	a.put(fdb.Registration, m.vni, m.addr, 0, fdb.Static)
 	b, _ := join(t, 2, []*server{a})
 	b.knows(t, m, host(1))

@@ -71,8 +71,8 @@ type Options struct {
 type Settings struct {
 	// Peers are the peers' addresses, this node's own left out.
 	Peers []netip.AddrPort
-	// Unresolved is how many peers have no address yet, since their names do not
-	// resolve: those were not tried.
+	// Unresolved is the number of further peers whose address is not known yet:
+	// nothing was had of them.
 	Unresolved int
 	// Allowed tells whose SYNC messages are taken: those of the configured peers
 	// and of whom peer_allow names. It may be called concurrently; nil allows
@@ -110,11 +110,12 @@ type Group struct {
 	settings atomic.Pointer[Settings]
 	// peers are in the order of Settings.Peers. The slice is never modified; a
 	// peer that stays is the same object after a change.
-	peers   atomic.Pointer[[]*peer]
-	mu      sync.Mutex    // held while peers is replaced
-	changed chan struct{} // holds one value after a change of peers
-	joined  chan struct{} // the same, for who asks them for their tables
-	via     via
+	peers atomic.Pointer[[]*peer]
+	mu    sync.Mutex // held while settings and peers are replaced
+	// changed and renewed hold one value after a change of these, for tell and for
+	// startUp.
+	changed, renewed chan struct{}
+	via              via
 
 	synced   chan struct{}
 	syncOnce sync.Once
@@ -141,7 +142,7 @@ func New(o Options) *Group {
 		send:    o.Send,
 		repeats: &logging.Limiter{},
 		changed: make(chan struct{}, 1),
-		joined:  make(chan struct{}, 1),
+		renewed: make(chan struct{}, 1),
 		synced:  make(chan struct{}),
 		limits:  defaultLimits,
 
@@ -175,12 +176,20 @@ func (g *Group) Configure(s Settings) {
 		}
 	}
 	g.peers.Store(&peers)
-	for _, c := range []chan struct{}{g.changed, g.joined} {
+	for _, c := range []chan struct{}{g.changed, g.renewed} {
 		select {
 		case c <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// known returns the peers, and how many more there are whose address is not
+// known.
+func (g *Group) known() (peers []*peer, unresolved int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return *g.peers.Load(), g.settings.Load().Unresolved
 }
 
 // peer returns the first configured peer with this address, nil if there is
@@ -196,7 +205,7 @@ func (g *Group) peer(a netip.Addr) *peer {
 
 // Synced returns a channel that is closed when a dump was taken in, or every
 // peer was tried once without success, or SyncTimeout has passed since Run, or
-// there are no peers.
+// there are no peers. A peer whose address is not known is one that was not tried.
 func (g *Group) Synced() <-chan struct{} { return g.synced }
 
 // Asking tells whether peers are asked for their table since none that counts

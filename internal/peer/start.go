@@ -5,6 +5,7 @@ package peer
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -73,7 +74,7 @@ func (g *Group) startUp(ctx context.Context) {
 	defer timeout.Stop()
 	tick := time.NewTicker(g.limits.again)
 	defer tick.Stop()
-	s.round(ctx, true)
+	s.round(ctx)
 	for {
 		late := s.proceed(ctx)
 		select {
@@ -88,46 +89,48 @@ func (g *Group) startUp(ctx context.Context) {
 		case <-timeout.C:
 			s.wait(true)
 		case <-tick.C:
-			s.round(ctx, true)
-		case <-s.joined:
-			s.round(ctx, false)
+			s.round(ctx)
+		case <-s.renewed:
 			timeout.Reset(time.Until(s.begin.Add(s.settings.Load().SyncTimeout)))
+			s.renew()
 		}
 	}
 }
 
-// round begins to ask, or to greet, each peer that this is due for, or only those
-// for which it was never due before. The order is random, so that the peers share
-// the work.
-func (s *starter) round(ctx context.Context, again bool) {
+// round begins to ask, or to greet, each peer that this is due for. The order is
+// random, so that the peers share the work.
+func (s *starter) round(ctx context.Context) {
 	peers := slices.Clone(*s.peers.Load())
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
-	for p := range s.outcomes {
-		if !slices.Contains(peers, p) {
-			delete(s.outcomes, p)
-		}
-	}
-	for p := range s.met {
-		if !slices.Contains(peers, p) {
-			delete(s.met, p)
-		}
-	}
-	for p, q := range s.open {
-		if !slices.Contains(peers, p) {
-			q.cancel()
-		}
-	}
 	s.queue = s.queue[:0]
 	for _, p := range peers {
-		_, known := s.met[p]
 		switch {
-		case s.open[p] != nil || known && !again:
+		case s.open[p] != nil:
 		case !s.done:
 			if p.trusted() {
 				s.queue = append(s.queue, p)
 			}
 		case !s.met[p] && !p.ours.Load():
 			s.put(ctx, p, false)
+		}
+	}
+}
+
+// renew forgets former peers, and has new ones asked in the round of now.
+func (s *starter) renew() {
+	peers := *s.peers.Load()
+	former := func(p *peer) bool { return !slices.Contains(peers, p) }
+	maps.DeleteFunc(s.outcomes, func(p *peer, _ outcome) bool { return former(p) })
+	maps.DeleteFunc(s.met, func(p *peer, _ bool) bool { return former(p) })
+	s.queue = slices.DeleteFunc(s.queue, former)
+	for p, q := range s.open {
+		if former(p) {
+			q.cancel()
+		}
+	}
+	for _, p := range peers {
+		if !s.done && s.outcomes[p] == untried && s.open[p] == nil && !slices.Contains(s.queue, p) && p.trusted() {
+			s.queue = append(s.queue, p)
 		}
 	}
 }
@@ -160,7 +163,7 @@ func (s *starter) proceed(ctx context.Context) (late <-chan time.Time) {
 	s.wait(false)
 	if s.done {
 		// Those that were not asked are greeted.
-		s.round(ctx, true)
+		s.round(ctx)
 		return nil
 	}
 	if len(waits) == 0 {
@@ -189,16 +192,16 @@ func (s *starter) enough(waiting bool) bool {
 	if s.good > 0 {
 		return !waiting // the rest failed, or may take their time
 	}
-	peers := *s.peers.Load()
-	return len(peers) > 0 && s.settings.Load().Unresolved == 0 && !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] != empty })
+	peers, unresolved := s.known()
+	return len(peers) > 0 && unresolved == 0 && !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] != empty })
 }
 
 // wait ends the wait for a table if it is time to: there is one, or all peers
 // were tried, or the time is up.
 func (s *starter) wait(timeout bool) {
-	peers, unresolved := *s.peers.Load(), s.settings.Load().Unresolved
-	some := len(peers)+unresolved > 0
-	s.asking.Store(!s.done && some)
+	peers, unresolved := s.known()
+	alone := len(peers)+unresolved == 0
+	s.asking.Store(!s.done && !alone)
 	tried := unresolved == 0 && !slices.ContainsFunc(peers, func(p *peer) bool { return s.outcomes[p] == untried })
 	select {
 	case <-s.synced:
@@ -215,7 +218,7 @@ func (s *starter) wait(timeout bool) {
 			asked++
 		}
 	}
-	if some && !had {
+	if !alone && !had {
 		s.log.WithFields(logrus.Fields{"interval": time.Since(s.begin), "count": asked}).
 			Warn("ready without the table of a peer")
 	}

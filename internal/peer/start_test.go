@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/peer"
 	"vxsnd/internal/vxfld"
@@ -179,8 +177,8 @@ func TestStartAsksAsManyAsItShould(t *testing.T) {
 	}
 }
 
-// rounds waits until a node has looked at its peers twice more: it greets those
-// that it has not met.
+// rounds waits until a node that asks no more has looked at its peers twice more:
+// it greets those that it has not met.
 func rounds(tb testing.TB, n *server) {
 	tb.Helper()
 	for i := range byte(2) {
@@ -207,13 +205,16 @@ func TestStartAsksOn(t *testing.T) {
 	}
 	down.next(t) // was not ready
 	down.say(one(t, vxfld.Sync{Node: vxfld.SyncNode, Complete: true}))
-	eventually(t, "the end of the questions", func() bool {
-		for len(down.questions) > 0 {
-			<-down.questions
+	eventually(t, "a table that counts", func() bool { return !n.Asking() })
+	for len(down.questions) > 0 {
+		<-down.questions
+	}
+	rounds(t, n)
+	for range len(down.questions) {
+		if q := down.next(t); q.Response == vxfld.ResponseAll {
+			t.Errorf("got another question %+v", q)
 		}
-		rounds(t, n)
-		return len(down.questions) == 0
-	})
+	}
 }
 
 // A group of nodes without members is no reason to ask for ever.
@@ -334,40 +335,4 @@ func TestStartWithADeadPeer(t *testing.T) {
 	if st := state(n.Group); !errors.Is(st.Err, syscall.ECONNREFUSED) || !errors.Is(st.LastDump.Err, syscall.ECONNREFUSED) || st.Reachable {
 		t.Errorf("got state %+v, want a refused connection", st)
 	}
-}
-
-// Peers whose names do not resolve yet were not tried: the node waits for them,
-// becomes ready without them in time, which it says, and asks them as soon as
-// they have addresses.
-func TestStartWaitsForNames(t *testing.T) {
-	t.Run("a name comes", func(t *testing.T) {
-		n := serving(t, 10)
-		n.Limit(peer.Limits{Again: time.Hour})
-		void := answering(t, 21, vector(t, "sync_reply_empty_fdb"))
-		n.o.Unresolved, n.o.SyncTimeout = 1, time.Hour
-		n.meet(void.addr)
-		run(t, n.Group)
-		void.next(t)
-		eventually(t, "the end of the question", func() bool { return n.States()[0].LastDump.When != 0 })
-		if isSynced(n) || !n.Asking() {
-			t.Errorf("got ready %v and asking %v, want a wait for the peer without an address", isSynced(n), n.Asking())
-		}
-		p := answering(t, 20, one(t, vxfld.Sync{}))
-		n.o.Unresolved = 0
-		n.meet(void.addr, p.addr)
-		synced(t, n)
-		if got := n.table.Stats().Entries; got != 1 {
-			t.Errorf("got %d entries when ready, want that of the peer that has an address now", got)
-		}
-	})
-	t.Run("none comes", func(t *testing.T) {
-		n, hook := logged(t, 10)
-		n.o.Unresolved, n.o.SyncTimeout = 2, 10*time.Millisecond
-		n.meet()
-		run(t, n.Group)
-		synced(t, n)
-		if got := len(said(hook, logrus.WarnLevel, "ready without the table of a peer")); got != 1 || !n.Asking() {
-			t.Errorf("got %d warnings and asking %v, want one, and that peers are asked on", got, n.Asking())
-		}
-	})
 }
