@@ -17,7 +17,7 @@ import (
 
 // A service is what a daemon runs. Listen, Run and Close are called in this
 // order, each once; Close also where Listen failed. The other methods may be
-// called while Run runs, Prepare by one goroutine.
+// called between Listen and the end of Run, Prepare by one goroutine.
 type service interface {
 	Listen(ctx context.Context) error
 	Run(ctx context.Context) error

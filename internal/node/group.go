@@ -51,9 +51,10 @@ func controlConn(conns []register.Conn, local netip.Addr) register.Conn {
 }
 
 func (n *Node) groupSettings(c *config.Config) peer.Settings {
+	addrs, unresolved := n.guard.peerAddrs()
 	return peer.Settings{
-		Peers:          n.guard.peerAddrs(),
-		Unresolved:     n.guard.unresolved(),
+		Peers:          addrs,
+		Unresolved:     unresolved,
 		Allowed:        n.guard.believes,
 		Seen:           n.guard.see,
 		MaxPacketSize:  c.MaxPacketSize,
@@ -64,6 +65,15 @@ func (n *Node) groupSettings(c *config.Config) peer.Settings {
 	}
 }
 
+// configureGroup hands the group what the configuration and the names of peers
+// say now.
+func (n *Node) configureGroup() {
+	n.grouping.Lock() // so that the newest comes last
+	defer n.grouping.Unlock()
+	c := n.config()
+	n.group.Configure(n.groupSettings(&c))
+}
+
 // runGroup takes part in the group, and follows what the names of peers resolve
 // to.
 func (n *Node) runGroup(ctx context.Context) error {
@@ -72,8 +82,7 @@ func (n *Node) runGroup(ctx context.Context) error {
 	for {
 		select {
 		case <-n.guard.updated:
-			c := n.config()
-			n.group.Configure(n.groupSettings(&c))
+			n.configureGroup()
 		case err := <-ended:
 			return err
 		}

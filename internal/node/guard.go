@@ -4,16 +4,15 @@ package node
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net"
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sync/errgroup"
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/fdb"
@@ -24,11 +23,15 @@ const (
 	resolveAgain = 60 * time.Second
 	// resolveSoon is that time while a name does not resolve.
 	resolveSoon = 10 * time.Second
-	// resolveTimeout bounds one look at one name.
-	resolveTimeout = 5 * time.Second
-	// maxLookups is how many names are looked up at once.
-	maxLookups = 32
+	// resolveTimeout bounds one look at one name: two tries of 5 seconds at each of
+	// three name servers (resolv.conf(5)).
+	resolveTimeout = 30 * time.Second
+	// maxLookups bounds the looks at names at a time.
+	maxLookups = 64
 )
+
+// errUnknown says that a name is looked up for the first time.
+var errUnknown = errors.New("is being looked up")
 
 // A guard keeps the set of addresses that get no copies and may not send: this
 // machine's own, the service address, and other service nodes. It is safe for
@@ -95,11 +98,11 @@ func (g *guard) configure(c *config.Config) {
 	}
 }
 
-// namesLocked returns the host names among peers and proxies.
+// namesLocked returns the host names among peers and proxies, each once.
 func (g *guard) namesLocked() []string {
 	var names []string
 	for _, p := range slices.Concat(g.peers, g.proxies) {
-		if !p.Addr.IsValid() {
+		if !p.Addr.IsValid() && !slices.Contains(names, p.Host) {
 			names = append(names, p.Host)
 		}
 	}
@@ -150,19 +153,27 @@ func (g *guard) see(a netip.Addr) {
 }
 
 // peerAddrs returns the addresses of the configured peers, without this node's
-// own.
-func (g *guard) peerAddrs() []netip.AddrPort {
+// own, and how many peers have a name that has not resolved yet.
+func (g *guard) peerAddrs() (addrs []netip.AddrPort, unresolved int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var out []netip.AddrPort
 	for _, p := range g.peers {
+		if !g.isKnownLocked(p) {
+			unresolved++
+		}
 		for _, a := range g.addrsLocked(p) {
 			if !g.isOwnLocked(a) {
-				out = append(out, netip.AddrPortFrom(a, p.Port))
+				addrs = append(addrs, netip.AddrPortFrom(a, p.Port))
 			}
 		}
 	}
-	return out
+	return addrs, unresolved
+}
+
+// isKnownLocked tells whether the addresses of p are known.
+func (g *guard) isKnownLocked(p config.Peer) bool {
+	_, resolved := g.found[p.Host]
+	return p.Addr.IsValid() || resolved
 }
 
 // isOwnLocked tells whether a is an address of this node, which is no peer of
@@ -194,6 +205,9 @@ func (g *guard) names() (names map[netip.AddrPort]string, failed map[string]erro
 	for _, p := range g.peers {
 		if p.Addr.IsValid() {
 			continue
+		}
+		if !g.isKnownLocked(p) {
+			failed[p.Host] = errUnknown
 		}
 		for _, a := range g.addrsLocked(p) {
 			names[netip.AddrPortFrom(a, p.Port)] = p.Host
@@ -244,51 +258,57 @@ func (g *guard) addrsLocked(p config.Peer) []netip.Addr {
 	return g.found[p.Host]
 }
 
-// unresolved returns how many names of peers have no address yet.
-func (g *guard) unresolved() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n := 0
-	for _, p := range g.peers {
-		if len(g.addrsLocked(p)) == 0 {
-			n++
-		}
-	}
-	return n
-}
-
-// resolve looks the host names of peers and proxies up, again and again,
-// until ctx is done. A name that does not resolve is a warning; what it last
-// resolved to stays. No name waits for another.
+// resolve looks the host names of peers and proxies up, again and again, until
+// ctx is done: each by itself, since a name that takes long must not hold up the
+// others. A name that does not resolve is a warning; what it last resolved to
+// stays. A change of the configuration has all of them looked up at once.
 func (g *guard) resolve(ctx context.Context) error {
-	for {
+	slots := make(chan struct{}, maxLookups)
+	for ctx.Err() == nil {
+		select {
+		case <-g.changed: // what it is about is read below
+		default:
+		}
 		g.mu.Lock()
 		names := g.namesLocked()
 		g.mu.Unlock()
-		var failed atomic.Bool
-		var lookups errgroup.Group
-		lookups.SetLimit(maxLookups)
+		turn, stop := context.WithCancel(ctx)
+		var wait sync.WaitGroup
 		for _, host := range names {
-			lookups.Go(func() error {
-				addrs, err := g.find(ctx, host)
-				if err != nil {
-					failed.Store(true)
-				}
-				if ctx.Err() == nil {
-					g.resolved(host, addrs, err)
-				}
-				return nil
-			})
+			wait.Go(func() { g.follow(turn, host, slots) })
 		}
-		_ = lookups.Wait()
+		select {
+		case <-ctx.Done():
+		case <-g.changed:
+		}
+		stop()
+		wait.Wait()
+	}
+	return nil
+}
+
+// follow looks a name up until ctx is done. slots has room for those that are
+// looked up at a time.
+func (g *guard) follow(ctx context.Context, host string, slots chan struct{}) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case slots <- struct{}{}:
+		}
+		addrs, err := g.find(ctx, host)
+		<-slots
+		if ctx.Err() != nil {
+			return
+		}
+		g.resolved(host, addrs, err)
 		wait := resolveAgain
-		if failed.Load() {
+		if err != nil {
 			wait = resolveSoon
 		}
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-g.changed:
+			return
 		case <-time.After(wait):
 		}
 	}

@@ -119,11 +119,10 @@ func TestNamesOfPeers(t *testing.T) {
 			var lines []string
 			for _, e := range hook.AllEntries() {
 				line := fmt.Sprintf("%s %s: %s", e.Level, e.Message, e.Data["peer"])
-				if from, ok := e.Data["from"]; ok {
-					line += fmt.Sprintf(", from %s", from)
-				}
-				if to, ok := e.Data["to"]; ok {
-					line += fmt.Sprintf(", to %s", to)
+				for _, k := range []string{"from", "to"} {
+					if v, ok := e.Data[k]; ok {
+						line += fmt.Sprintf(", %s %s", k, v)
+					}
 				}
 				lines = append(lines, line)
 			}
@@ -131,46 +130,6 @@ func TestNamesOfPeers(t *testing.T) {
 			if diff := cmp.Diff(step.log, lines); diff != "" {
 				t.Errorf("step %d: log (-want +got):\n%s", i, diff)
 			}
-		}
-	})
-}
-
-// A name whose look-up takes long keeps no other one waiting. Until it has an
-// address it is a peer that was not tried.
-func TestSlowNamesHoldNobodyUp(t *testing.T) {
-	cfg := config.Default()
-	cfg.SvcnodePeers = []config.Peer{
-		{Host: "slow1", Port: 1}, {Host: "slow2", Port: 1}, {Host: "sn1", Port: 1}, {Addr: netip.MustParseAddr("10.0.0.9"), Port: 1},
-	}
-	synctest.Test(t, func(t *testing.T) {
-		log, _ := logtest.NewNullLogger()
-		g := newGuard(&cfg, fdb.New(tableOptions(&cfg)), log)
-		g.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
-			if host == "sn1" {
-				return []netip.Addr{netip.MustParseAddr("10.0.0.1")}, nil
-			}
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
-		ctx, cancel := context.WithCancel(context.Background())
-		done := make(chan error)
-		go func() { done <- g.resolve(ctx) }()
-		synctest.Wait()
-		want := []netip.AddrPort{netip.MustParseAddrPort("10.0.0.1:1"), netip.MustParseAddrPort("10.0.0.9:1")}
-		if diff := cmp.Diff(want, g.peerAddrs(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
-			t.Errorf("addresses while names are looked up (-want +got):\n%s", diff)
-		}
-		if got := g.unresolved(); got != 2 {
-			t.Errorf("got %d names without an address, want 2", got)
-		}
-		time.Sleep(resolveTimeout)
-		synctest.Wait()
-		if _, failed := g.names(); len(failed) != 2 {
-			t.Errorf("got %d names that do not resolve after %v, want 2", len(failed), resolveTimeout)
-		}
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("got %v", err)
 		}
 	})
 }

@@ -34,8 +34,8 @@ import (
 
 // A Node is one service node. New, Listen, Run and Close are called in this
 // order, each at most once and by one goroutine. The other methods are for the
-// time while Run runs, and may be called concurrently unless they say
-// otherwise.
+// time between Listen and the end of Run, and may be called concurrently unless
+// they say otherwise.
 type Node struct {
 	log      logrus.FieldLogger
 	table    *fdb.Table
@@ -52,6 +52,8 @@ type Node struct {
 
 	ran        bool          // Run has been called
 	reannounce chan struct{} // holds a value when the service address may be another matter
+
+	grouping sync.Mutex // held while the group is configured
 
 	mu      sync.Mutex // guards what follows
 	cfg     config.Config

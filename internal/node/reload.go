@@ -27,8 +27,8 @@ type Change struct {
 // Prepare does all that can fail on the way to another configuration, of which
 // only the dynamic part counts. Where it fails the node goes on as before; the
 // error says what of the configuration cannot be, and matches ErrBind or
-// ErrPrivilege like those of Listen. It is called while Run runs, by one
-// goroutine at a time.
+// ErrPrivilege like those of Listen. It is called between Listen and the
+// end of Run, by one goroutine at a time.
 func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 	old := n.config()
 	cfg.Static = old.Static
@@ -81,7 +81,7 @@ func (c *Change) Commit() {
 		n.warnOfOwn(u.Addr)
 	}
 	n.register.Configure(n.registerSettings(&c.cfg))
-	n.group.Configure(n.groupSettings(&c.cfg))
+	n.configureGroup()
 	select {
 	case n.reannounce <- struct{}{}:
 	default:
