@@ -60,9 +60,13 @@ func TestPeerNamesAreShown(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 0)
 	n := l.snode(1)
-	n.join([]*machine{n.machine}, "  no-such-host.invalid", "  localhost:10009")
-	check(t, netlab.Wait(within(t), "the name to be looked up", func() bool { return len(n.peers()) == 1 }))
-	p := n.peers()[0]
+	n.join([]*machine{n.machine}, "  no-such-host.invalid", "  localhost:10009", "sync_timeout = 1")
+	var p control.Peer
+	check(t, netlab.Wait(within(t), "the names to be looked up", func() bool {
+		ps := n.peers()
+		p = ps[0]
+		return len(ps) == 1 && strings.Contains(p.Problem, p.Name)
+	}))
 	if p.Name != "no-such-host.invalid" || p.Address.IsValid() || p.Reachable || !strings.Contains(p.Problem, p.Name) {
 		t.Errorf("got %+v, want a name that does not resolve", p)
 	}

@@ -38,7 +38,8 @@ func (l *lab) slow(member netip.Addr) (d *deployed, open func()) {
 }
 
 // The service manager and the service address wait for the table, which is
-// there at that moment. A reload waits, too.
+// there at that moment. A reload takes effect before, and nobody takes it for
+// the end of the wait.
 func TestReadyWaitsForTheTable(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, 0)
@@ -55,13 +56,13 @@ func TestReadyWaitsForTheTable(t *testing.T) {
 	}
 	// What comes to its own address is served all the same.
 	wantMember(t, n, vs[0], vs[1], groupVNI+1, true)
-	n.signal(unix.SIGHUP)
-	wantMember(t, n, vs[0], vs[1], groupVNI+1, true)
+	n.reload(append(config, memberConfig([]vxlan.VNI{groupVNI + 2}, vs...))...)
+	wantMember(t, n, vs[0], vs[1], groupVNI+2, true)
 	if s := n.status(); s.Ready || n.onLoopback(groupService) {
 		t.Errorf("got status %+v, address there: %v, want neither yet", s, n.onLoopback(groupService))
 	}
 	for _, msg := range m.rest() {
-		if msg["READY"] != "" {
+		if msg["READY"] != "" || msg["RELOADING"] != "" {
 			t.Errorf("got %v while it waits for a peer", msg)
 		}
 	}
@@ -71,8 +72,9 @@ func TestReadyWaitsForTheTable(t *testing.T) {
 	if got := n.held(); !got[holding{groupVNI, vs[1].addr, 0}] {
 		t.Errorf("got %v when ready, want the member that the peer knows", got)
 	}
+	n.reload(config...)
 	if got := m.next(); got["RELOADING"] != "1" {
-		t.Errorf("got %v, want the reload", got)
+		t.Errorf("got %v, want the reload of a node that is ready", got)
 	}
 	m.ready()
 	n.waitFor("the service address", func() bool { return n.onLoopback(groupService) })
@@ -83,6 +85,27 @@ func TestReadyWaitsForTheTable(t *testing.T) {
 	if n.onLoopback(groupService) {
 		t.Error("got the service address after the end, want it gone")
 	}
+}
+
+// What a reload says about peers counts for a node that waits for them.
+func TestReloadEndsTheWaitForPeers(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 0)
+	vs := l.vteps(1)
+	d, _ := l.slow(netip.MustParseAddr("192.0.2.9"))
+	n := l.snode(1)
+	m := newManager(t)
+	n.proc = n.launch(m.command(0), n.grouped([]*machine{d.machine}, "sync_timeout = 3600", markerConfig(vs...))...)
+	n.waitFor("a question for the table", func() bool { return d.requests() == 1 })
+	n.signal(unix.SIGUSR1)
+	check(t, netlab.Wait(within(t), "a summary", func() bool { return len(with(lines(n.proc.Output()), "table")) > 0 }))
+	n.configure("workers = 1", "src_ip = "+n.addr.String(), markerConfig(vs...))
+	n.signal(unix.SIGHUP)
+	m.ready()
+	if got := with(lines(n.proc.Output()), msgReloaded); len(got) != 1 {
+		t.Errorf("got %q, want a reload before it was ready", got)
+	}
+	n.stop()
 }
 
 // A node that waits for a peer is stopped like any other.
