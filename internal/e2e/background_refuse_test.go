@@ -152,7 +152,7 @@ func TestBackgroundSecondInstance(t *testing.T) {
 		{slices.Concat(apart[2:], ports), []string{running}},
 		{apart, []string{"0.0.0.0:10001: ", "address already in use", "another vxsnd"}},
 		{slices.Concat(apart, []string{"-R"}), []string{"0.0.0.0:10001: ", "address already in use"}},
-		{slices.Concat(apart, []string{"--svcnode-ip=" + nodeAddr, "--src-ip=" + nodeAddr}), []string{nodeAddr + ":10001: "}},
+		{slices.Concat(apart, []string{"--svcnode-ip=" + nodeAddr, "--src-ip=" + nodeAddr, "--install-svcnode-ip=no"}), []string{nodeAddr + ":10001: "}},
 		{slices.Concat(apart, ports[:1]), []string{"0.0.0.0:4789: ", "address already in use", "another vxsnd"}},
 		{slices.Concat(apart[:2], apart[4:], ports), []string{"vxsnd.sock: ", fmt.Sprintf("process %d ", b.pid)}},
 	} {
