@@ -9,15 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/sock"
+	"vxsnd/internal/startup"
 )
 
 // What kept a node from opening its sockets. Errors of Listen match one of
 // them, or neither.
 var (
 	// ErrBind says that an address or port is not to be had.
-	ErrBind = errors.New("could not bind")
+	ErrBind = startup.ErrBind
 	// ErrPrivilege says that a capability is missing.
-	ErrPrivilege = errors.New("lacks privilege")
+	ErrPrivilege = startup.ErrPrivilege
 )
 
 // errInstall says that the error is about putting svcnode_ip on an interface.
@@ -27,53 +28,36 @@ var errInstall = errors.New("install_svcnode_ip")
 // (net.ipv4.ip_unprivileged_port_start, ip(7)).
 const unprivilegedPort = 1024
 
-// startError is why a node could not start, with what to do about it.
-type startError struct {
-	err  error
-	kind error
-	hint string
-}
-
-func (e *startError) Error() string { return e.err.Error() }
-
-func (e *startError) Unwrap() []error { return []error{e.err, e.kind} }
-
 // Hint returns what an operator may do about an error of Listen, or "".
-func Hint(err error) string {
-	var e *startError
-	if errors.As(err, &e) {
-		return e.hint
-	}
-	return ""
-}
+func Hint(err error) string { return startup.Hint(err) }
 
 // explain sorts an error of opening something.
 func (n *Node) explain(err error) error {
 	switch {
 	case sock.IsInUse(err):
-		return &startError{err, ErrBind, fmt.Sprintf(
+		return startup.New(err, ErrBind, fmt.Sprintf(
 			"another vxsnd or a kernel VXLAN device of this namespace holds the port: see 'ss -ulnp' and 'ip -d link show type vxlan', or choose other ports (vxfld_port %d, vxlan_listen_port %d)",
-			n.cfg.VxfldPort, n.cfg.VXLANListenPort)}
+			n.cfg.VxfldPort, n.cfg.VXLANListenPort))
 	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-		return &startError{err, ErrBind, "the process may have too few open files: raise 'ulimit -n', or LimitNOFILE in a unit"}
+		return startup.New(err, ErrBind, "the process may have too few open files: raise 'ulimit -n', or LimitNOFILE in a unit")
 	case errors.Is(err, unix.EACCES) && min(n.cfg.VxfldPort, n.cfg.VXLANListenPort) < unprivilegedPort:
-		return &startError{err, ErrPrivilege,
-			"ports below 1024 need CAP_NET_BIND_SERVICE: choose others, or start as root"}
+		return startup.New(err, ErrPrivilege,
+			"ports below 1024 need CAP_NET_BIND_SERVICE: choose others, or start as root")
 	case errors.Is(err, errInstall) && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)):
-		return &startError{err, ErrPrivilege,
-			"installing svcnode_ip needs CAP_NET_ADMIN: start as root, or with the drop-in anycast.conf of the unit; or put the address on the loopback interface by other means and leave install_svcnode_ip out"}
+		return startup.New(err, ErrPrivilege,
+			"installing svcnode_ip needs CAP_NET_ADMIN: start as root, or with the drop-in anycast.conf of the unit; or put the address on the loopback interface by other means and leave install_svcnode_ip out")
 	case sock.IsPrivilege(err):
-		return &startError{err, ErrPrivilege,
-			"flooding needs CAP_NET_RAW: start as root, or with AmbientCapabilities=CAP_NET_RAW in a unit; -R serves registrations alone without it"}
+		return startup.New(err, ErrPrivilege,
+			"flooding needs CAP_NET_RAW: start as root, or with AmbientCapabilities=CAP_NET_RAW in a unit; -R serves registrations alone without it")
 	}
-	return &startError{err: err, kind: ErrBind}
+	return startup.New(err, ErrBind, "")
 }
 
 // explainVRF sorts an error of opening the underlay.
 func (n *Node) explainVRF(err error) error {
-	var e *startError
-	if err = n.explain(err); errors.As(err, &e) && e.hint == "" && n.cfg.VRF != "" {
-		e.hint = "'ip link show type vrf' lists the VRF devices of this namespace: name one of them (vrf), or make it"
+	var e *startup.Error
+	if err = n.explain(err); errors.As(err, &e) && e.Hint == "" && n.cfg.VRF != "" {
+		e.Hint = "'ip link show type vrf' lists the VRF devices of this namespace: name one of them (vrf), or make it"
 	}
 	return err
 }
@@ -81,13 +65,13 @@ func (n *Node) explainVRF(err error) error {
 // explainReload sorts an error of opening something while the node runs: it has
 // given up its privileges by then.
 func (n *Node) explainReload(err error) error {
-	var e *startError
+	var e *startup.Error
 	switch err = n.explain(err); {
-	case !errors.As(err, &e) || e.kind != ErrPrivilege:
+	case !errors.As(err, &e) || e.Kind != ErrPrivilege:
 	case errors.Is(err, errInstall):
-		e.hint = "restart it: that takes CAP_NET_ADMIN, which a running node has given up unless it was started with install_svcnode_ip"
+		e.Hint = "restart it: that takes CAP_NET_ADMIN, which a running node has given up unless it was started with install_svcnode_ip"
 	default:
-		e.hint = "restart it: that takes CAP_NET_RAW, which a running node has given up"
+		e.Hint = "restart it: that takes CAP_NET_RAW, which a running node has given up"
 	}
 	return err
 }
