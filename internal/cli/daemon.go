@@ -324,11 +324,11 @@ func (d *daemon) listenControl() error {
 }
 
 // base is what the answer to show says of the process.
-func (d *daemon) base() control.Status {
+func (d *daemon) base() control.Process {
 	d.mu.Lock()
 	files := d.files()
 	d.mu.Unlock()
-	s := control.Status{
+	s := control.Process{
 		Program: d.name, Version: currentVersion(), PID: os.Getpid(),
 		Started: d.started, UptimeSeconds: int64(time.Since(d.started) / time.Second),
 		ConfigFiles: files, LogLinesLost: d.log.Lost(),

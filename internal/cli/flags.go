@@ -34,44 +34,50 @@ type mode struct {
 	set              func(*commandLine, string)
 }
 
-// modes are in the order of help.
-var modes = []mode{
-	{"config", "c", "FILE", "configuration file; FILE" + config.OverrideSuffix + " is read after it and wins (default" + hardBlank + config.DefaultFile + ")",
-		func(cl *commandLine, v string) { cl.file, cl.fileGiven = v, true }},
-	{"test", "t", "", "check the configuration and exit",
-		func(cl *commandLine, v string) { cl.test = v == "true" }},
-	{"debug", "D", "", "log at level debug, to stdout, in the foreground",
-		func(cl *commandLine, v string) { cl.debug = v == "true" }},
-	{"check-system", "", "", "tell what of this machine's settings is in the way, and exit",
-		func(cl *commandLine, v string) { cl.check = v == "true" }},
-	{"cleanup", "", "", "remove an installed svcnode_ip that a crash left, and exit",
-		func(cl *commandLine, v string) { cl.cleanup = v == "true" }},
-	{"daemon", "d", "", "run in the background; return when it is ready or cannot be",
-		func(cl *commandLine, v string) { cl.daemon = v == "true" }},
-	{"version", "V", "", "print the version and exit",
-		func(cl *commandLine, v string) { cl.version = v == "true" }},
-	{"help", "h", "", "print this help and exit",
-		func(cl *commandLine, v string) { cl.help = v == "true" }},
+// modes returns the modes of a program, in the order of help.
+func modes(p config.Program) []mode {
+	left := "an installed svcnode_ip"
+	if p == config.Vxrd {
+		left = "flood entries"
+	}
+	return []mode{
+		{"config", "c", "FILE", "configuration file; FILE" + config.OverrideSuffix + " is read after it and wins (default" + hardBlank + p.DefaultFile() + ")",
+			func(cl *commandLine, v string) { cl.file, cl.fileGiven = v, true }},
+		{"test", "t", "", "check the configuration and exit",
+			func(cl *commandLine, v string) { cl.test = v == "true" }},
+		{"debug", "D", "", "log at level debug, to stdout, in the foreground",
+			func(cl *commandLine, v string) { cl.debug = v == "true" }},
+		{"check-system", "", "", "tell what of this machine's settings is in the way, and exit",
+			func(cl *commandLine, v string) { cl.check = v == "true" }},
+		{"cleanup", "", "", "remove " + left + " that a crash left, and exit",
+			func(cl *commandLine, v string) { cl.cleanup = v == "true" }},
+		{"daemon", "d", "", "run in the background; return when it is ready or cannot be",
+			func(cl *commandLine, v string) { cl.daemon = v == "true" }},
+		{"version", "V", "", "print the version and exit",
+			func(cl *commandLine, v string) { cl.version = v == "true" }},
+		{"help", "h", "", "print this help and exit",
+			func(cl *commandLine, v string) { cl.help = v == "true" }},
+	}
 }
 
 // configAlias is another name of --config.
 const configAlias = "config-file"
 
-// parseFlags reads the command line of vxsnd. What the values of options are
+// parseFlags reads the command line of a daemon. What the values of options are
 // worth is for config to say.
-func parseFlags(args []string) (*commandLine, error) {
-	cl := &commandLine{file: config.DefaultFile}
-	fs := newFlagSet()
+func parseFlags(p config.Program, args []string) (*commandLine, error) {
+	cl := &commandLine{file: p.DefaultFile()}
+	fs := newFlagSet(p)
 	err := fs.ParseAll(args, func(f *pflag.Flag, value string) error {
 		return f.Value.(*flagValue).take(cl, f, value)
 	})
 	switch {
 	case err != nil:
-		return nil, flagError(fs, err, args)
+		return nil, flagError(p, fs, err, args)
 	case cl.help || cl.version:
 		return cl, nil
 	case fs.NArg() > 0:
-		return nil, surplus(fs, args, cl.options)
+		return nil, surplus(p, fs, args, cl.options)
 	}
 	if cl.debug {
 		cl.options = append(cl.options,
@@ -81,10 +87,11 @@ func parseFlags(args []string) (*commandLine, error) {
 	return cl, nil
 }
 
-// newFlagSet returns the flags of all modes and options. Each older name is a
-// flag of its own, so that an error names what was written.
-func newFlagSet() *pflag.FlagSet {
-	fs := pflag.NewFlagSet("vxsnd", pflag.ContinueOnError)
+// newFlagSet returns the flags of all modes and options, those of the other
+// program among them. Each older name is a flag of its own, so that an error
+// names what was written.
+func newFlagSet(p config.Program) *pflag.FlagSet {
+	fs := pflag.NewFlagSet(p.String(), pflag.ContinueOnError)
 	fs.SortFlags = false
 	fs.Usage = func() {}
 	fs.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
@@ -96,14 +103,13 @@ func newFlagSet() *pflag.FlagSet {
 			f.NoOptDefVal = "true"
 		}
 	}
-	for i := range modes {
-		m := &modes[i]
-		add(m.name, m.short, &flagValue{mode: m, arg: m.arg})
+	for _, m := range modes(p) {
+		add(m.name, m.short, &flagValue{mode: &m, arg: m.arg})
 		if m.name == "config" {
-			add(configAlias, "", &flagValue{mode: m, arg: m.arg})
+			add(configAlias, "", &flagValue{mode: &m, arg: m.arg})
 		}
 	}
-	for _, o := range config.Options() {
+	for _, o := range config.OptionsFor(p) {
 		short := o.Shorthand
 		for _, name := range o.FlagNames() {
 			v := &flagValue{option: o.Name, arg: o.Arg}
@@ -145,8 +151,8 @@ func (v *flagValue) take(cl *commandLine, f *pflag.Flag, value string) error {
 }
 
 // flagError puts what pflag found into our words and adds what to do.
-func flagError(fs *pflag.FlagSet, err error, args []string) error {
-	const list = "vxsnd -h lists all flags"
+func flagError(p config.Program, fs *pflag.FlagSet, err error, args []string) error {
+	list := p.String() + " -h lists all flags"
 	var (
 		unknown *pflag.NotExistError
 		missing *pflag.ValueRequiredError
@@ -183,9 +189,9 @@ func flagError(fs *pflag.FlagSet, err error, args []string) error {
 }
 
 // surplus is the error for an argument that belongs to no flag.
-func surplus(fs *pflag.FlagSet, args []string, options []config.Flag) error {
+func surplus(p config.Program, fs *pflag.FlagSet, args []string, options []config.Flag) error {
 	arg := fs.Arg(0)
-	hint := "vxsnd takes flags only, vxsnd -h lists them"
+	hint := fmt.Sprintf("%[1]s takes flags only, %[1]s -h lists them", p)
 	lists := func(f config.Flag) bool {
 		o, ok := config.Lookup(f.Option)
 		return ok && o.List

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"strings"
 
@@ -17,13 +18,20 @@ const (
 	hardBlank = "\x00" // a blank at which wrap breaks no line
 )
 
-// help writes what -h prints.
-func help(w io.Writer) error {
+// purpose says what each program is for.
+var purpose = map[config.Program]string{
+	config.Vxsnd: "Floods the packets of VXLANs: a VTEP sends each broadcast, unknown unicast or\n" +
+		"multicast packet to vxsnd, which sends a copy to every other VTEP of that VXLAN.\n",
+	config.Vxrd: "Registers the VXLAN devices of this machine with service nodes and, with\n" +
+		"head-end replication, gives each of them the other VTEPs as destinations of\n" +
+		"broadcast, unknown unicast and multicast packets.\n",
+}
+
+// help writes what -h of a program prints.
+func help(w io.Writer, p config.Program) error {
 	b := bufio.NewWriter(w)
-	b.WriteString("Usage: vxsnd [FLAG]...\n\n" +
-		"Floods the packets of VXLANs: a VTEP sends each broadcast, unknown unicast or\n" +
-		"multicast packet to vxsnd, which sends a copy to every other VTEP of that VXLAN.\n\n")
-	for _, m := range modes {
+	fmt.Fprintf(b, "Usage: %s [FLAG]...\n\n%s\n", p, purpose[p])
+	for _, m := range modes(p) {
 		names := []string{m.name}
 		if m.name == "config" {
 			names = append(names, configAlias)
@@ -31,30 +39,30 @@ func help(w io.Writer) error {
 		helpFlag(b, m.short, names, m.arg, m.doc)
 	}
 	group := ""
-	for _, o := range config.Options() {
-		if o.Obsolete {
+	later := false
+	for _, o := range config.OptionsFor(p) {
+		if o.Obsolete || o.Programs&p == 0 {
 			continue
 		}
 		if o.Group != group {
 			group = o.Group
-			b.WriteString("\n" + group)
-			if o.Programs&config.Vxsnd == 0 {
-				b.WriteString(", accepted and not used by vxsnd")
-			}
-			b.WriteString(":\n")
+			b.WriteString("\n" + group + ":\n")
 		}
 		mark := ""
 		if o.Later {
-			mark = " *"
+			mark, later = " *", true
 		}
-		helpFlag(b, o.Shorthand, shownNames(o), o.Arg, o.Doc+defaultText(o)+mark)
+		helpFlag(b, o.Shorthand, shownNames(o), o.Arg, o.Doc+defaultText(o, p)+mark)
 	}
-	b.WriteString("\n* is taken and checked; all or a part of it has no effect in this version.\n\n" +
-		"Each flag of these groups is a key of the configuration file, with underscores\n" +
-		"for hyphens; the flag wins. LIST has blanks or commas between its values.\n" +
-		"A switch is turned off by =false. See vxsnd(8) and vxsnd.conf(5) for more.\n\n" +
-		"Exit status: 0 stopped, 1 failed at run time, 2 usage, 3 configuration,\n" +
-		"4 could not bind or lacks privilege.\n")
+	if later {
+		b.WriteString("\n* is taken and checked; all or a part of it has no effect in this version.\n")
+	}
+	fmt.Fprintf(b, "\nEach flag of these groups is a key of the configuration file, with underscores\n"+
+		"for hyphens; the flag wins. LIST has blanks or commas between its values.\n"+
+		"A switch is turned off by =false. Options of %s are taken and have no effect.\n"+
+		"See %[2]s(8) and %[2]s.conf(5) for more.\n\n"+
+		"Exit status: 0 stopped, 1 failed at run time, 2 usage, 3 configuration,\n"+
+		"4 could not bind or lacks privilege.\n", config.Both&^p, p)
 	return b.Flush()
 }
 
@@ -67,8 +75,8 @@ func shownNames(o config.Option) []string {
 	return names[:1]
 }
 
-func defaultText(o config.Option) string {
-	switch def := o.DefaultFor(config.Vxsnd); {
+func defaultText(o config.Option, p config.Program) string {
+	switch def := o.DefaultFor(p); {
 	case o.DefaultNote != "":
 		return " (default" + hardBlank + o.DefaultNote + ")"
 	case def == "none":

@@ -70,7 +70,7 @@ func TestScript(t *testing.T) {
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "etcconf":
-				_, err := os.Stat(config.DefaultFile)
+				_, err := os.Stat(config.Vxsnd.DefaultFile())
 				return err == nil, nil
 			case "syslog":
 				return logging.FindSyslog() == nil, nil
@@ -233,7 +233,7 @@ func (f *fake) Alive() error   { return nil }
 func (f *fake) Status() string { return "fake is well" }
 func (f *fake) Summary()       { f.log.Info("fake sums up") }
 
-func (f *fake) Commands(base func() control.Status) []control.Command {
+func (f *fake) Commands(base func() control.Process) []control.Command {
 	return []control.Command{{Name: control.CommandShow, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
 		return send(base())
 	}}}

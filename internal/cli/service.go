@@ -35,7 +35,7 @@ type service interface {
 	Summary()
 	// Commands are what the management socket answers; base fills in what an
 	// answer says of the process.
-	Commands(base func() control.Status) []control.Command
+	Commands(base func() control.Process) []control.Command
 	// Needs is what the start-up checks compare the machine with.
 	Needs() preflight.Input
 	// Capabilities are those that the service cannot do without once it listens.
@@ -71,6 +71,11 @@ func (s *nodeService) Prepare(c config.Config) (change, error) {
 		return nil, err
 	}
 	return p, nil
+}
+
+// Commands are those of the node.
+func (s *nodeService) Commands(base func() control.Process) []control.Command {
+	return s.Node.Commands(func() control.Status { return control.Status{Process: base()} })
 }
 
 // Needs says what the configuration asks of the machine.

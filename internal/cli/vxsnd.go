@@ -17,12 +17,12 @@ import (
 
 // runVxsnd is the service node's daemon.
 func runVxsnd(args []string, stdout, stderr io.Writer) error {
-	cl, err := parseFlags(args)
+	cl, err := parseFlags(config.Vxsnd, args)
 	switch {
 	case err != nil:
 		return err
 	case cl.help:
-		return help(stdout)
+		return help(stdout, config.Vxsnd)
 	case cl.version:
 		_, err := fmt.Fprintln(stdout, versionLine("vxsnd"))
 		return err

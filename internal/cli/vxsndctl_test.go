@@ -57,17 +57,15 @@ func cannedFDB() control.FDBPart {
 
 func cannedStatus() control.Status {
 	return control.Status{
-		Program: "vxsnd", Version: "1.2.3", PID: 4711,
-		Started: time.Date(2026, 11, 22, 10, 30, 0, 0, time.UTC), UptimeSeconds: 3*24*60*60 + 4*60*60 + 5*60 + 6,
-		Ready: true, Engine: "raw", ProtocolVersion: 3,
+		Process: cannedProcess("vxsnd"),
+		Ready:   true, Engine: "raw", ProtocolVersion: 3,
 		SvcnodeIP: netip.MustParseAddr("10.0.0.10"), SrcIP: netip.MustParseAddr("10.0.0.11"),
 		Peers: []string{"10.0.0.13:10001", "10.0.0.12:10001", "10.0.0.14:10001"},
 		Anycast: &control.Anycast{
 			Address: netip.MustParseAddr("10.0.0.10"), Interface: "lo", Owner: "vxsnd", SinceSeconds: 123, Healthy: true,
 		},
 		VxfldPort: 10001, VXLANListenPort: 4789, VXLANDestPort: 8472, VRF: "blue",
-		ConfigFiles: []string{"/etc/vxsnd.conf", "/etc/vxsnd.conf.override"},
-		VNIs:        2, Members: 5, Entries: 7, BySource: map[string]int{"registration": 4, "data": 3, "operator": 0},
+		VNIs: 2, Members: 5, Entries: 7, BySource: map[string]int{"registration": 4, "data": 3, "operator": 0},
 		Packets: 1000, Bytes: 123456, Copies: 4000, CopyBytes: 493824, Fragmented: 7, Learned: 3, Loops: 1,
 		Drops:         map[string]uint64{"ttl": 2, "no_member": 40, "kernel": 0},
 		Registrations: map[string]uint64{"taken": 12, "not_peer": 1},
@@ -75,6 +73,14 @@ func cannedStatus() control.Status {
 			Accepted: map[string]uint64{"update": 5, "request": 0, "repair": 2},
 			Refused:  map[string]uint64{"not_peer": 3, "slow": 0},
 		},
+	}
+}
+
+func cannedProcess(program string) control.Process {
+	return control.Process{
+		Program: program, Version: "1.2.3", PID: 4711,
+		Started: time.Date(2026, 11, 22, 10, 30, 0, 0, time.UTC), UptimeSeconds: 3*24*60*60 + 4*60*60 + 5*60 + 6,
+		ConfigFiles:  []string{"/etc/" + program + ".conf", "/etc/" + program + ".conf.override"},
 		LogLinesLost: 9,
 		Checks: []control.Check{
 			{Name: "rmem_max", Text: "net.core.rmem_max is 212992, receive_queue asks for 131072", Fix: "sysctl -w net.core.rmem_max=262144"},
@@ -168,7 +174,7 @@ func TestVxsndctlScript(t *testing.T) {
 		},
 		"empty": func(path string) (func(), error) {
 			s := control.Status{
-				Program: "vxsnd", Version: "devel", PID: 1, Engine: "none", VxfldPort: 10001, ProtocolVersion: 3,
+				Process: control.Process{Program: "vxsnd", Version: "devel", PID: 1}, Engine: "none", VxfldPort: 10001, ProtocolVersion: 3,
 				Waiting: "the table of a peer",
 			}
 			return serveControl(path, cannedCommands(s, []control.Peer{}, nil, 1))

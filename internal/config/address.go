@@ -82,10 +82,14 @@ func serviceAddrs(c *Config, p Program, s string) error {
 	as := make([]netip.Addr, 0, len(fs))
 	for _, f := range fs {
 		a, err := bindAddr.parse(f)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case a.IsUnspecified() && len(fs) > 1:
+			return fmt.Errorf("%s is the wildcard, which stands alone", a)
+		case !slices.Contains(as, a):
+			as = append(as, a)
 		}
-		as = append(as, a)
 	}
 	c.SvcnodeIP, c.SvcnodeIPs = as[0], as
 	return nil

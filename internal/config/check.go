@@ -106,8 +106,10 @@ func (l *loader) checkFiles(c *Config, in *Input) Problems {
 		}
 	}
 	var ps Problems
-	for _, f := range []struct{ option, name string }{{"pidfile", c.PIDFile}, {"udsfile", c.UDSFile}, {"logdest", c.LogDest.Path}} {
-		if f.name == "" || f.name == os.DevNull {
+	for _, f := range []struct{ option, name string }{
+		{"pidfile", c.PIDFile}, {"udsfile", c.UDSFile}, {"statefile", c.StateFile}, {"logdest", c.LogDest.Path},
+	} {
+		if f.name == "" || f.name == os.DevNull || lookup(f.option).Programs&l.program == 0 {
 			continue
 		}
 		user, taken := users[f.name]

@@ -52,11 +52,12 @@ type Static struct {
 	Workers int    // flood workers; 0: one per CPU that the process may run on
 	VRF     string // VRF device whose routes are the underlay; "" for none
 
-	// SvcnodeIPs is svcnode_ip as a list, which only vxrd takes. For vxsnd it
-	// holds SvcnodeIP alone.
+	// SvcnodeIPs is svcnode_ip as a list, which only vxrd takes, each address once
+	// or the wildcard alone. For vxsnd it holds SvcnodeIP alone.
 	SvcnodeIPs []netip.Addr
 
-	HeadRep bool // vxrd: head-end replication
+	HeadRep   bool   // vxrd: head-end replication
+	StateFile string // vxrd: journal of the flood entries that are its own; absolute when it comes from Load
 }
 
 // Dynamic is the part of a Config that a reload may change in a running
@@ -95,6 +96,10 @@ type Dynamic struct {
 	ConfigCheckRate time.Duration // vxrd: time between comparisons with the kernel
 	LocalAddr       netip.Addr    // vxrd: for devices without a local address; zero for none
 	Svcnode         netip.Addr    // vxrd: for devices without a remote address; zero for none
+	WithdrawOnExit  bool          // vxrd: withdraw registrations, and remove flood entries, at a stop for good
+	AnswerFrom      AnswerFrom    // vxrd: whose answers are believed
+	StaleTime       time.Duration // vxrd: time without an answer after which a flood list is emptied; 0: never
+	HrepDevices     []string      // vxrd: devices whose flood lists are programmed although another daemon manages them
 }
 
 // Limits caps what the table takes in, so that no sender can make it grow

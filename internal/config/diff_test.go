@@ -24,6 +24,7 @@ logfilesize = 1
 logbackupcount = 1
 pidfile = /a.pid
 udsfile = /a.sock
+statefile = /a.state
 user = a
 group = a
 vxfld_port = 1
@@ -65,11 +66,15 @@ enable_flooding = no
 refresh_proxy_servers = yes
 sync_from_proxy = yes
 node_id = 1
-head_rep = no
 refresh_rate = 1
-config_check_rate = 1
+withdraw_on_exit = no
 local_addr = 192.0.2.1
 svcnode = 192.0.2.1
+head_rep = no
+config_check_rate = 1
+hrep_devices = a
+answer_from = service
+stale_time = 1
 `
 
 func mustParse(t *testing.T, text string) config.Config {

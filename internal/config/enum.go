@@ -30,6 +30,14 @@ func (p Program) String() string {
 	return fmt.Sprintf("program %d", uint8(p))
 }
 
+// DefaultFile returns the file that the program reads where no other is named.
+func (p Program) DefaultFile() string {
+	if p == Vxrd {
+		return "/etc/vxrd.conf"
+	}
+	return "/etc/vxsnd.conf"
+}
+
 // A LogLevel is a threshold: lines below it are not written.
 type LogLevel uint8
 

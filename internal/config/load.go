@@ -13,14 +13,9 @@ import (
 	"syscall"
 )
 
-const (
-	// DefaultFile is read where no other file is named.
-	DefaultFile = "/etc/vxsnd.conf"
-
-	// OverrideSuffix behind the name of a file names the one that is read
-	// after it and wins.
-	OverrideSuffix = ".override"
-)
+// OverrideSuffix behind the name of a file names the one that is read after it
+// and wins.
+const OverrideSuffix = ".override"
 
 // A Flag is an option given on the command line.
 type Flag struct {
@@ -47,8 +42,9 @@ type Input struct {
 	Dir string
 
 	// RuntimeDir is what systemd sets as RUNTIME_DIRECTORY (systemd.exec(5)):
-	// directories separated by colons. The defaults of pidfile and udsfile are
-	// in the first of them; "" leaves them where the table of options has them.
+	// directories separated by colons. The defaults of pidfile, udsfile and
+	// statefile are in the first of them; "" leaves them where the table of
+	// options has them.
 	RuntimeDir string
 }
 
@@ -87,7 +83,7 @@ func Load(in Input) (Result, error) {
 		case errors.Is(err, fs.ErrNotExist) && (i > 0 || !in.Required):
 		case err != nil:
 			if len(ps) == 0 {
-				ps = append(ps, unreadable(name, err))
+				ps = append(ps, unreadable(in.Program, name, err))
 			}
 		default:
 			srs = append(srs, source{name, text, i > 0})
@@ -101,7 +97,7 @@ func Load(in Input) (Result, error) {
 		return r, ps
 	}
 	if dir, _, _ := strings.Cut(in.RuntimeDir, ":"); dir != "" {
-		for option, name := range map[string]*string{"pidfile": &c.PIDFile, "udsfile": &c.UDSFile} {
+		for option, name := range map[string]*string{"pidfile": &c.PIDFile, "udsfile": &c.UDSFile, "statefile": &c.StateFile} {
 			if !l.given(option) {
 				*name = filepath.Join(dir, filepath.Base(*name))
 			}
@@ -163,7 +159,7 @@ func (in *Input) readFile(name string) ([]byte, error) {
 	return b, err
 }
 
-func unreadable(name string, err error) *Problem {
+func unreadable(program Program, name string, err error) *Problem {
 	p := &Problem{File: name, Text: err.Error(), Err: err}
 	var pe *fs.PathError
 	if errors.As(err, &pe) {
@@ -171,7 +167,7 @@ func unreadable(name string, err error) *Problem {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		p.Hint = "check the name, or leave -c out to read " + DefaultFile + " if there is one"
+		p.Hint = "check the name, or leave -c out to read " + program.DefaultFile() + " if there is one"
 	case errors.Is(err, fs.ErrPermission):
 		p.Hint = "make the file readable for the user that runs the daemon"
 	}
@@ -179,7 +175,7 @@ func unreadable(name string, err error) *Problem {
 }
 
 func (in *Input) makeAbsolute(c *Config) (err error) {
-	for _, name := range []*string{&c.PIDFile, &c.UDSFile, &c.LogDest.Path} {
+	for _, name := range []*string{&c.PIDFile, &c.UDSFile, &c.StateFile, &c.LogDest.Path} {
 		if *name == "" {
 			continue
 		}

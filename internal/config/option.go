@@ -32,6 +32,10 @@ type Option struct {
 	def, defVxrd string
 	bind         binding
 
+	// vxrd makes of a copy what the documents of vxrd say; nil where they say the
+	// same.
+	vxrd func(*Option)
+
 	// pending says what does not work yet where the value is not the default.
 	// Where it is "", Later decides.
 	pending string
@@ -90,6 +94,30 @@ func (o *Option) set(c *Config, p Program, text string) error {
 // Options returns the table of all options in the order of the documents. The
 // caller owns the slice.
 func Options() []Option { return slices.Clone(table) }
+
+// OptionsFor returns the table as program p has it: with what its documents say
+// of an option, in their order, and with the one-letter flags of its own options
+// alone. The caller owns the slice.
+func OptionsFor(p Program) []Option {
+	os := Options()
+	for i := range os {
+		os[i] = os[i].as(p)
+	}
+	place := func(o Option) int { return slices.Index(groups, o.Group) }
+	slices.SortStableFunc(os, func(a, b Option) int { return place(a) - place(b) })
+	return os
+}
+
+// as returns the option as program p has it.
+func (o Option) as(p Program) Option {
+	if p == Vxrd && o.vxrd != nil {
+		o.vxrd(&o)
+	}
+	if o.Programs&p == 0 {
+		o.Shorthand = ""
+	}
+	return o
+}
 
 // Lookup returns the option that has the name or older name given, in any
 // case. The second result tells whether there is one.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"vxsnd/internal/config"
 )
 
@@ -24,101 +26,121 @@ func readDocument(t *testing.T, name string) string {
 	return string(text)
 }
 
+// references are the documents of each program.
+var references = []struct {
+	program      config.Program
+	file, manual string
+}{
+	{program: config.Vxsnd, file: "../../etc/vxsnd.conf", manual: "../../docs/vxsnd.conf.5"},
+	{program: config.Vxrd, file: "../../etc/vxrd.conf", manual: "../../docs/vxrd.conf.5"},
+}
+
 func TestExampleFileIsTheDefault(t *testing.T) {
-	text := readDocument(t, "../../etc/vxsnd.conf")
-	r, err := parse(text)
-	if err != nil || len(r.Warnings) > 0 {
-		t.Fatalf("got %v and warnings %v, want none", err, r.Warnings)
-	}
-	if diff := diffConfig(config.Default(), r.Config); diff != "" {
-		t.Errorf("(-want +got)\n%s", diff)
+	for _, ref := range references {
+		r, err := config.Parse(ref.program, "f", []byte(readDocument(t, ref.file)), nil)
+		if err != nil || len(r.Warnings) > 0 {
+			t.Fatalf("%s: got %v and warnings %v, want none", ref.file, err, r.Warnings)
+		}
+		if diff := diffConfig(config.DefaultFor(ref.program), r.Config); diff != "" {
+			t.Errorf("%s: (-want +got)\n%s", ref.file, diff)
+		}
 	}
 }
 
 func TestExampleFileNamesEachOptionWithItsDefault(t *testing.T) {
-	text := readDocument(t, "../../etc/vxsnd.conf")
-	r, err := parse(optionLine.ReplaceAllString(text, "$1 = $2"))
-	if err != nil || len(r.Warnings) > 0 {
-		t.Fatalf("with every option uncommented: got %v and warnings %v, want none", err, r.Warnings)
-	}
-	if diff := diffConfig(config.Default(), r.Config); diff != "" {
-		t.Errorf("with every option uncommented: (-want +got)\n%s", diff)
-	}
-	var got []string
-	for _, m := range optionLine.FindAllStringSubmatch(text, -1) {
-		got = append(got, m[1]+" = "+m[2])
-	}
-	var want []string
-	for _, o := range config.Options() {
-		if !o.Obsolete {
-			want = append(want, o.Name+" = "+o.DefaultFor(config.Vxsnd))
+	for _, ref := range references {
+		text := readDocument(t, ref.file)
+		r, err := config.Parse(ref.program, "f", []byte(optionLine.ReplaceAllString(text, "$1 = $2")), nil)
+		if err != nil || len(r.Warnings) > 0 {
+			t.Fatalf("%s: with every option uncommented: got %v and warnings %v, want none", ref.file, err, r.Warnings)
 		}
-	}
-	if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
-		t.Errorf("got the options\n%s\nwant\n%s", g, w)
-	}
-	for line := range strings.SplitSeq(text, "\n") {
-		if len(line) > 80 {
-			t.Errorf("got a line of %d bytes, want at most 80: %s", len(line), line)
+		if diff := diffConfig(config.DefaultFor(ref.program), r.Config); diff != "" {
+			t.Errorf("%s: with every option uncommented: (-want +got)\n%s", ref.file, diff)
+		}
+		var got []string
+		for _, m := range optionLine.FindAllStringSubmatch(text, -1) {
+			got = append(got, m[1]+" = "+m[2])
+		}
+		var want []string
+		for _, o := range config.OptionsFor(ref.program) {
+			if !o.Obsolete && o.Programs&ref.program != 0 {
+				want = append(want, o.Name+" = "+o.DefaultFor(ref.program))
+			}
+		}
+		if g, w := strings.Join(got, "\n"), strings.Join(want, "\n"); g != w {
+			t.Errorf("%s: got the options\n%s\nwant\n%s", ref.file, g, w)
+		}
+		for line := range strings.SplitSeq(text, "\n") {
+			if len(line) > 80 {
+				t.Errorf("%s: got a line of %d bytes, want at most 80: %s", ref.file, len(line), line)
+			}
 		}
 	}
 }
 
-// TestManualNamesEachOption checks that vxsnd.conf(5) has an item for each
-// option, which tells its older names, its default, whether a reload brings it
-// into effect, and whether it waits for a later version.
+// TestManualNamesEachOption checks that the manual has an item for each option
+// of its program, which tells its older names, its default, whether a reload
+// brings it into effect, and whether it waits for a later version.
 func TestManualNamesEachOption(t *testing.T) {
-	items := map[string]string{}
-	for _, item := range strings.Split(readDocument(t, "../../docs/vxsnd.conf.5"), "\n.It Ic ")[1:] {
-		head, body, _ := strings.Cut(item, "\n")
-		body, _, _ = strings.Cut(body, "\n.El")
-		items[strings.Fields(head)[0]] = body + "\n"
-	}
-	for _, o := range config.Options() {
-		body, ok := items[o.Name]
-		if !ok {
-			t.Errorf("%s: got no item", o.Name)
-			continue
-		}
-		delete(items, o.Name)
-		if o.Obsolete {
-			continue
-		}
-		effect := "needs a restart"
-		if o.Reload {
-			effect = "takes effect on reload"
-		}
-		def := ".Pq default : Cm " + o.DefaultFor(config.Vxsnd)
-		short := ".Pq " + effect // where the text tells the default
-		if def += " ; No " + effect; o.Programs&config.Vxsnd == 0 {
-			def = strings.TrimSuffix(def, " ; No "+effect)
-		}
-		if !strings.Contains(body, def+"\n") && (o.DefaultNote == "" || !strings.Contains(body, short+"\n")) {
-			t.Errorf("%s: got no line %q", o.Name, def)
-		}
-		for _, a := range o.Aliases {
-			if !strings.Contains(body, ".Ic "+a) {
-				t.Errorf("%s: got no older name %s", o.Name, a)
+	for _, ref := range references {
+		t.Run(ref.program.String(), func(t *testing.T) {
+			var names []string
+			items := map[string]string{}
+			for _, item := range strings.Split(readDocument(t, ref.manual), "\n.It Ic ")[1:] {
+				head, body, _ := strings.Cut(item, "\n")
+				body, _, _ = strings.Cut(body, "\n.El")
+				name := strings.Fields(head)[0]
+				names, items[name] = append(names, name), body+"\n"
 			}
-		}
-		if later := strings.Contains(strings.Join(strings.Fields(body), " "), "in this version"); later != o.Later {
-			t.Errorf("%s: says that it waits for a later version: got %t, want %t", o.Name, later, o.Later)
+			var want []string
+			for _, o := range config.OptionsFor(ref.program) {
+				if o.Programs&ref.program == 0 {
+					continue
+				}
+				want = append(want, o.Name)
+				if body, ok := items[o.Name]; ok && !o.Obsolete {
+					checkItem(t, o, ref.program, body)
+				}
+			}
+			if diff := cmp.Diff(want, names); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+// checkItem checks what the manual of program p says of option o.
+func checkItem(t *testing.T, o config.Option, p config.Program, body string) {
+	t.Helper()
+	effect := "needs a restart"
+	if o.Reload {
+		effect = "takes effect on reload"
+	}
+	def := ".Pq default : Cm " + o.DefaultFor(p) + " ; No " + effect
+	short := ".Pq " + effect // where the text tells the default
+	if !strings.Contains(body, def+"\n") && (o.DefaultNote == "" || !strings.Contains(body, short+"\n")) {
+		t.Errorf("%s: got no line %q", o.Name, def)
+	}
+	for _, a := range o.Aliases {
+		if !strings.Contains(body, ".Ic "+a) {
+			t.Errorf("%s: got no older name %s", o.Name, a)
 		}
 	}
-	for name := range items {
-		t.Errorf("%s: got an item, but there is no such option", name)
+	if later := strings.Contains(strings.Join(strings.Fields(body), " "), "in this version"); later != o.Later {
+		t.Errorf("%s: says that it waits for a later version: got %t, want %t", o.Name, later, o.Later)
 	}
 }
 
 func TestExamplesOfTheManualLoad(t *testing.T) {
-	text := readDocument(t, "../../docs/vxsnd.conf.5")
-	examples := regexp.MustCompile(`(?s)\.Bd -literal[^\n]*\n(.*?)\.Ed\n`).FindAllStringSubmatch(text, -1)
-	if len(examples) == 0 {
-		t.Fatal("got no examples")
-	}
-	for _, m := range examples {
-		if _, err := parse(m[1]); err != nil {
-			t.Errorf("got %v for\n%s", err, m[1])
+	for _, ref := range references {
+		examples := regexp.MustCompile(`(?s)\.Bd -literal[^\n]*\n(.*?)\.Ed\n`).FindAllStringSubmatch(readDocument(t, ref.manual), -1)
+		if len(examples) == 0 {
+			t.Fatalf("%s: got no examples", ref.manual)
+		}
+		for _, m := range examples {
+			if _, err := config.Parse(ref.program, "f", []byte(m[1]), nil); err != nil {
+				t.Errorf("%s: got %v for\n%s", ref.manual, err, m[1])
+			}
 		}
 	}
 }

@@ -320,8 +320,8 @@ func (o *Option) defaultHint(p Program, flag string) string {
 	if flag != "" {
 		what = "leave the flag out"
 	}
-	if o.DefaultNote != "" {
-		def = o.DefaultNote
+	if note := o.as(p).DefaultNote; note != "" {
+		def = note
 	}
 	return what + " to get the default, " + def
 }

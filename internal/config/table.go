@@ -18,8 +18,17 @@ const (
 	groupTable   = "Table"
 	groupPeers   = "Peers"
 	groupTiers   = "Tiers"
-	groupVxrd    = "Registration daemon (vxrd)"
+	groupVxrd    = "Registration"
+	groupDevices = "Devices"
+	groupHeadEnd = "Head-end replication"
+	groupAnswers = "Answers"
 )
+
+// groups is the order of the headings.
+var groups = []string{
+	groupLog, groupProcess, groupControl, groupData, groupTable, groupPeers, groupTiers,
+	groupVxrd, groupDevices, groupHeadEnd, groupAnswers, "",
+}
 
 const (
 	// maxDatagram is the largest UDP datagram over IPv4, 65507 bytes, with the
@@ -72,8 +81,12 @@ var table = []Option{
 		Programs: Both, def: "/var/run/vxsnd.sock", defVxrd: "/var/run/vxrd.sock",
 		Doc:  "Unix socket for management",
 		bind: to(func(c *Config) *string { return &c.UDSFile }, path(maxUDSPath))},
+	{Name: "statefile", Group: groupProcess, Arg: "FILE", Programs: Vxrd, def: "/var/run/vxrd.state",
+		Doc:  "file that tells which flood entries are the daemon's own after a restart",
+		bind: to(func(c *Config) *string { return &c.StateFile }, path(maxPath))},
 	{Name: "user", Group: groupProcess, Arg: "USER", Programs: Both, def: auto,
 		DefaultNote: "vxsnd where that user exists",
+		vxrd:        func(o *Option) { o.DefaultNote = "vxrd where that user exists" },
 		Doc:         "user, by name or number, that the daemon becomes if root starts it",
 		bind:        to(func(c *Config) *string { return &c.User }, account)},
 	{Name: "group", Group: groupProcess, Arg: "GROUP", Programs: Both, def: auto,
@@ -83,15 +96,24 @@ var table = []Option{
 
 	{Name: "vxfld_port", Group: groupControl, Arg: "PORT", Programs: Both, def: "10001",
 		Doc:  "port of the control messages",
+		vxrd: under(groupVxrd),
 		bind: to(func(c *Config) *uint16 { return &c.VxfldPort }, port)},
 	{Name: "svcnode_ip", Aliases: []string{"address"}, Group: groupControl, Arg: "ADDRESS",
 		Programs: Both, List: true, def: "0.0.0.0",
 		Doc: "address that VTEPs send to, often an anycast address",
+		vxrd: func(o *Option) {
+			o.Group, o.Arg = groupVxrd, "LIST"
+			o.Doc, o.DefaultNote = "service nodes to register with", "the remote address of each device"
+		},
 		bind: binding{set: serviceAddrs, get: func(c *Config) string {
 			return list(c.SvcnodeIPs, netip.Addr.String)
 		}}},
 	{Name: "src_ip", Group: groupControl, Arg: "ADDRESS", Programs: Both, def: "0.0.0.0",
-		Doc:  "this node's own address for traffic with peers",
+		Doc: "this node's own address for traffic with peers",
+		vxrd: func(o *Option) {
+			o.Group = groupVxrd
+			o.Doc, o.DefaultNote = "address that registrations are sent from", "the local address of each device"
+		},
 		bind: to(func(c *Config) *netip.Addr { return &c.SrcIP }, bindAddr)},
 	{Name: "install_svcnode_ip", Aliases: []string{"install_addr"}, Group: groupControl,
 		Programs: Vxsnd, Reload: true, def: "false",
@@ -106,6 +128,7 @@ var table = []Option{
 		bind: to(func(c *Config) *time.Duration { return &c.DrainTime }, seconds(0, 300))},
 	{Name: "max_packet_size", Group: groupControl, Arg: "BYTES", Programs: Both, Reload: true, def: "1500",
 		Doc:  "largest control message that is sent, headers included",
+		vxrd: under(groupVxrd),
 		bind: to(func(c *Config) *int { return &c.MaxPacketSize }, number[int](minDatagram, maxDatagram))},
 
 	{Name: "enable_vxlan_listen", Group: groupData, Programs: Vxsnd, def: "true",
@@ -116,7 +139,10 @@ var table = []Option{
 		Doc:  "control plane alone: flood nothing, need no privilege",
 		bind: to(func(c *Config) *bool { return &c.NoFlood }, boolean)},
 	{Name: "vxlan_port", Group: groupData, Arg: "PORT", Programs: Both, def: "4789",
-		Doc:  "UDP port of VXLAN data, in both directions",
+		Doc: "UDP port of VXLAN data, in both directions",
+		vxrd: func(o *Option) {
+			o.Group, o.Doc = groupDevices, "destination port of the VXLAN devices that are registered"
+		},
 		bind: to(func(c *Config) *uint16 { return &c.VXLANPort }, port)},
 	{Name: "vxlan_listen_port", Group: groupData, Arg: "PORT",
 		Programs: Vxsnd, def: "4789", DefaultNote: "vxlan_port",
@@ -138,12 +164,16 @@ var table = []Option{
 	{Name: "workers", Group: groupData, Arg: "N", Programs: Vxsnd, def: auto, DefaultNote: "one per CPU",
 		Doc:  "flood workers",
 		bind: to(func(c *Config) *int { return &c.Workers }, orAuto(number[int](0, 1024)))},
-	{Name: "vrf", Group: groupData, Arg: "DEVICE", Programs: Vxsnd, def: none,
+	{Name: "vrf", Group: groupData, Arg: "DEVICE", Programs: Both, def: none,
 		Doc:  "VRF device whose addresses and routes are the underlay",
+		vxrd: under(groupDevices),
 		bind: to(func(c *Config) *string { return &c.VRF }, device)},
 
 	{Name: "holdtime", Group: groupTable, Arg: "SECONDS", Programs: Both, Reload: true, def: "90",
-		Doc:  "life of a learned member; 65535 never ages",
+		Doc: "life of a learned member; 65535 never ages",
+		vxrd: func(o *Option) {
+			o.Group, o.Doc = groupVxrd, "life of a registration that is not renewed; 65535 never ages"
+		},
 		bind: to(func(c *Config) *time.Duration { return &c.Holdtime }, everySoOft)},
 	{Name: "age_check", Group: groupTable, Arg: "SECONDS", Programs: Vxsnd, Reload: true, def: "90",
 		Doc:  "longest time between sweeps of the table",
@@ -172,8 +202,12 @@ var table = []Option{
 		bind: to(func(c *Config) *time.Duration { return &c.Limits.MaxHoldtime }, seconds(1, math.MaxUint32))},
 
 	{Name: "svcnode_peers", Aliases: []string{"servers"}, Group: groupPeers, Shorthand: "s", Flag: "servers", Arg: "LIST",
-		Programs: Vxsnd, Reload: true, List: true, def: none,
-		Doc:  "peer service nodes: names or addresses, each with an optional :PORT",
+		Programs: Both, Reload: true, List: true, def: none,
+		Doc: "peer service nodes: names or addresses, each with an optional :PORT",
+		vxrd: func(o *Option) {
+			o.Group, o.Shorthand, o.Flag = groupAnswers, "", ""
+			o.Doc = "service nodes that answer_from = service believes beside svcnode_ip"
+		},
 		bind: to(func(c *Config) *[]Peer { return &c.SvcnodePeers }, peers)},
 	{Name: "peer_allow", Group: groupPeers, Arg: "LIST", Programs: Vxsnd, Reload: true, List: true, def: none,
 		Doc:  "prefixes of others that are believed as peers are, and told nothing",
@@ -216,27 +250,47 @@ var table = []Option{
 		DefaultNote: "from the machine id and the lowest local address",
 		Doc:         "identifier in registrations",
 		bind:        to(func(c *Config) *uint64 { return &c.NodeID }, nodeID)},
-	{Name: "head_rep", Aliases: []string{"selfrep"}, Group: groupVxrd, Programs: Vxrd, def: "true",
-		Doc:  "head-end replication",
-		bind: to(func(c *Config) *bool { return &c.HeadRep }, boolean)},
 	{Name: "refresh_rate", Group: groupVxrd, Arg: "N", Programs: Vxrd, Reload: true, def: "3",
 		Doc:  "registrations per holdtime",
 		bind: to(func(c *Config) *int { return &c.RefreshRate }, number[int](1, 65535))},
-	{Name: "config_check_rate", Group: groupVxrd, Arg: "SECONDS", Programs: Vxrd, Reload: true, def: "60",
+	{Name: "withdraw_on_exit", Group: groupVxrd, Programs: Vxrd, Reload: true, def: "true",
+		Doc:  "at a stop, withdraw what is registered and remove the flood entries",
+		bind: to(func(c *Config) *bool { return &c.WithdrawOnExit }, boolean)},
+
+	{Name: "local_addr", Group: groupDevices, Arg: "ADDRESS", Programs: Vxrd, Reload: true, def: none,
+		Doc:  "local address of a device that has none of its own",
+		vxrd: func(o *Option) { o.Shorthand = "a" },
+		bind: to(func(c *Config) *netip.Addr { return &c.LocalAddr }, optionalAddr)},
+	{Name: "svcnode", Group: groupDevices, Arg: "ADDRESS", Programs: Vxrd, Reload: true, def: none,
+		Doc:  "service node of a device that has no remote address of its own",
+		vxrd: func(o *Option) { o.Shorthand = "s" },
+		bind: to(func(c *Config) *netip.Addr { return &c.Svcnode }, optionalAddr)},
+
+	{Name: "head_rep", Aliases: []string{"selfrep"}, Group: groupHeadEnd, Programs: Vxrd, def: "true",
+		Doc:  "give each device the other VTEPs as destinations of flooded packets",
+		bind: to(func(c *Config) *bool { return &c.HeadRep }, boolean)},
+	{Name: "config_check_rate", Group: groupHeadEnd, Arg: "SECONDS", Programs: Vxrd, Reload: true, def: "60",
 		Doc:  "time between comparisons with the kernel",
 		bind: to(func(c *Config) *time.Duration { return &c.ConfigCheckRate }, everySoOft)},
-	{Name: "local_addr", Group: groupVxrd, Arg: "ADDRESS", Programs: Vxrd, Reload: true, def: none,
-		Doc:  "local address of a device that has none of its own",
-		bind: to(func(c *Config) *netip.Addr { return &c.LocalAddr }, optionalAddr)},
-	{Name: "svcnode", Group: groupVxrd, Arg: "ADDRESS", Programs: Vxrd, Reload: true, def: none,
-		Doc:  "service node of a device that has no remote address of its own",
-		bind: to(func(c *Config) *netip.Addr { return &c.Svcnode }, optionalAddr)},
+	{Name: "hrep_devices", Group: groupHeadEnd, Arg: "LIST", Programs: Vxrd, Reload: true, List: true, def: none,
+		Doc:  "devices that are programmed although another daemon manages them",
+		bind: to(func(c *Config) *[]string { return &c.HrepDevices }, devices)},
+
+	{Name: "answer_from", Group: groupAnswers, Arg: "LIST", Programs: Vxrd, Reload: true, List: true, def: "any",
+		Doc:  "whose answers are believed: any, service, or prefixes",
+		bind: to(func(c *Config) *AnswerFrom { return &c.AnswerFrom }, answerFrom)},
+	{Name: "stale_time", Group: groupAnswers, Arg: "SECONDS", Programs: Vxrd, Reload: true, def: "0",
+		Doc:  "time without an answer after which a flood list is emptied; 0 keeps it",
+		bind: to(func(c *Config) *time.Duration { return &c.StaleTime }, seconds(0, math.MaxUint32))},
 
 	{Name: "concurrency", Programs: Both, Obsolete: true},
 	{Name: "eventlet_backdoor_port", Programs: Both, Obsolete: true},
 	{Name: "monitor", Programs: Both, Obsolete: true},
 	{Name: "debug", Programs: Both, Obsolete: true},
 }
+
+// under puts an option under another heading.
+func under(group string) func(*Option) { return func(o *Option) { o.Group = group } }
 
 func setArea(c *Config, _ Program, s string) error {
 	c.Tiers.HasArea, c.Tiers.Area = false, 0

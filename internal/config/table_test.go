@@ -56,6 +56,11 @@ refresh_rate - 3 R
 config_check_rate - 60 R
 local_addr - none R
 svcnode - none R
+statefile - /var/run/vxrd.state -
+withdraw_on_exit - true R
+answer_from - any R
+stale_time - 0 R
+hrep_devices - none R
 learning - any R
 oversize - fragment R
 workers - auto -
@@ -105,8 +110,20 @@ func TestTableHasWhatIsDeployed(t *testing.T) {
 }
 
 func TestTableIsComplete(t *testing.T) {
-	seen := map[string]bool{}
-	for _, o := range config.Options() {
+	for _, p := range []config.Program{config.Vxsnd, config.Vxrd} {
+		t.Run(p.String(), func(t *testing.T) { checkTable(t, p) })
+	}
+}
+
+func checkTable(t *testing.T, p config.Program) {
+	seen, groups := map[string]bool{}, []string{}
+	for _, o := range config.OptionsFor(p) {
+		if n := len(groups); n == 0 || groups[n-1] != o.Group {
+			if slices.Contains(groups, o.Group) {
+				t.Errorf("%s: group %s is in the table twice", o.Name, o.Group)
+			}
+			groups = append(groups, o.Group)
+		}
 		for _, n := range append([]string{o.Name}, o.Aliases...) {
 			if seen[n] {
 				t.Errorf("%s: is in the table twice", n)
@@ -163,6 +180,9 @@ func TestDumpReadsBack(t *testing.T) {
 		"local_addr":      {"none", "::ffff:192.0.2.1"},
 		"no_flood":        {"on", "off"},
 		"vxlan_port":      {"8472", "4789"},
+		"answer_from":     {"any", "Service", "192.0.2.1", "192.0.2.0/24,service 2001:db8::/32"},
+		"hrep_devices":    {"none", "vx1,vx2 vx#3"},
+		"stale_time":      {"0", "1h"},
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 200 {

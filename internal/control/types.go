@@ -2,10 +2,7 @@
 
 package control
 
-import (
-	"net/netip"
-	"time"
-)
+import "net/netip"
 
 // CommandShow is the command that is answered with one Status. It takes no
 // arguments.
@@ -19,20 +16,13 @@ const CommandFDB = "fdb"
 // arguments.
 const CommandPeers = "peers"
 
-// MaxPart is how many entries an FDBPart holds at most, so that its line stays
-// well below the bound.
+// MaxPart is how many entries a part of a long answer holds at most, so that its
+// line stays well below the bound.
 const MaxPart = 1000
 
 // A Status says how a service node does. Counters count since it started.
 type Status struct {
-	// Program and Version are what -V prints of the daemon.
-	Program string `json:"program"`
-	Version string `json:"version"`
-	PID     int    `json:"pid"`
-	// Started is when the daemon started.
-	Started time.Time `json:"started"`
-	// UptimeSeconds is how long ago that is, by a clock that nobody sets.
-	UptimeSeconds int64 `json:"uptime_seconds"`
+	Process
 	// Ready tells whether the daemon does all that it is configured to do.
 	Ready bool `json:"ready"`
 	// Engine is what floods: "raw", or "none" where nothing does.
@@ -59,8 +49,6 @@ type Status struct {
 	VXLANDestPort   uint16 `json:"vxlan_dest_port,omitempty"`
 	// VRF is the VRF device of the underlay, empty for none.
 	VRF string `json:"vrf,omitempty"`
-	// ConfigFiles are the files that were read, in that order.
-	ConfigFiles []string `json:"config_files,omitempty"`
 
 	// VNIs, Members and Entries are the sizes of the table: one member may have
 	// several entries.
@@ -88,12 +76,6 @@ type Status struct {
 	Registrations map[string]uint64 `json:"registrations,omitempty"`
 	// PeerConnections counts the TCP connections of peers.
 	PeerConnections Connections `json:"peer_connections,omitzero"`
-
-	// LogLinesLost counts the lines that the log destination was too slow for.
-	LogLinesLost uint64 `json:"log_lines_lost"`
-
-	// Checks are the start-up checks that failed.
-	Checks []Check `json:"checks,omitempty"`
 }
 
 // Connections count connections by verdict: those whose message was taken in or
