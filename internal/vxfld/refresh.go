@@ -28,6 +28,7 @@ const (
 	refreshResponse   protowire.Number = 3
 	refreshIdentifier protowire.Number = 4
 	refreshVTEPs      protowire.Number = 5
+	refreshPartial    protowire.Number = 120 // section 7
 )
 
 // A Refresh registers, renews or withdraws members of VNIs, asks for members,
@@ -48,6 +49,11 @@ type Refresh struct {
 	// Identifier names the registering node; 0 is nobody in particular.
 	// Versions 1 and 2 have no such field: 0.
 	Identifier uint64
+
+	// Partial says that the sender of this answer may itself lack members, so that
+	// who is not named may be one all the same. Only version 3 has a place for it,
+	// in its extension space (docs/protocol.md section 7).
+	Partial bool
 
 	// VNIs are the records in the order in which they were sent. The same VNI
 	// may occur more than once: the addresses add up, and where one replaces
@@ -138,6 +144,8 @@ func parseRefreshProto(b []byte) (*Refresh, error) {
 			r.Response = Response(n)
 		case fs.is(refreshIdentifier, protowire.VarintType):
 			r.Identifier = fs.varint
+		case fs.is(refreshPartial, protowire.VarintType):
+			r.Partial = fs.varint != 0
 		case fs.is(refreshVTEPs, protowire.BytesType):
 			if r.VNIs == nil {
 				r.VNIs = make([]VNIMembers, 0, countFields(b, refreshVTEPs))
@@ -202,9 +210,15 @@ func (r *Refresh) appendHead(dst []byte, v Version) ([]byte, error) {
 		dst = appendVarintField(dst, refreshOriginator, uint64(originator))
 		dst = appendVarintField(dst, refreshHoldtime, uint64(r.Holdtime))
 		dst = appendVarintField(dst, refreshResponse, uint64(r.Response))
-		return appendVarintField(dst, refreshIdentifier, r.Identifier), nil
+		dst = appendVarintField(dst, refreshIdentifier, r.Identifier)
+		if r.Partial {
+			dst = appendVarintField(dst, refreshPartial, 1)
+		}
+		return dst, nil
 	}
 	switch {
+	case r.Partial:
+		return nil, fmt.Errorf("partial: %w", ErrRange)
 	case r.Holdtime > math.MaxUint16:
 		return nil, fmt.Errorf("holdtime %d: %w", r.Holdtime, ErrRange)
 	case r.Response > math.MaxUint16, v == V1 && r.Response != ResponseNone:

@@ -160,6 +160,38 @@ func TestRecordsDoNotOverlap(t *testing.T) {
 	}
 }
 
+// Only an answer that lacks something has the field, and readers that do not know
+// it see the same answer.
+func TestPartialAnswer(t *testing.T) {
+	whole := "0301" + "0800" + "105a" + "1800" + "2000"
+	tests := []struct {
+		name, hex string
+		partial   bool
+	}{
+		{"partial", whole + "c00701", true},
+		{"whole", whole, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			want := &vxfld.Refresh{Holdtime: 90, Partial: tt.partial}
+			b, err := vxfld.Message{Version: vxfld.V3, Body: want}.Append(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := hex.EncodeToString(b); got != tt.hex {
+				t.Errorf("got %s, want %s", got, tt.hex)
+			}
+			m, err := vxfld.Parse(b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(vxfld.Body(want), m.Body, equateAddrs); diff != "" {
+				t.Errorf("read back (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestAppendRefuses(t *testing.T) {
 	members := func(vni vxlan.VNI, as ...netip.Addr) []vxfld.VNIMembers {
 		return []vxfld.VNIMembers{{VNI: vni, Addrs: as}}
@@ -174,6 +206,7 @@ func TestAppendRefuses(t *testing.T) {
 		{"version 4", 4, &vxfld.Sync{}, vxfld.ErrVersion},
 		{"v1 question", vxfld.V1, &vxfld.Refresh{Response: vxfld.ResponseAll}, vxfld.ErrRange},
 		{"v1 identifier", vxfld.V1, &vxfld.Refresh{Identifier: 1}, vxfld.ErrRange},
+		{"v2 partial", vxfld.V2, &vxfld.Refresh{Partial: true}, vxfld.ErrRange},
 		{"v2 holdtime of 17 bits", vxfld.V2, &vxfld.Refresh{Holdtime: 65536}, vxfld.ErrRange},
 		{"v2 response of 17 bits", vxfld.V2, &vxfld.Refresh{Response: 65536}, vxfld.ErrRange},
 		{"v2 IPv6", vxfld.V2, &vxfld.Refresh{VNIs: members(1, addr("2001:db8::1"))}, vxfld.ErrRange},
