@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package netlab
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// ExternalVXLAN is the configuration of a VXLAN device that carries many VNIs
+// (collect metadata).
+type ExternalVXLAN struct {
+	// Local, Remote and Port are as those of VXLAN.
+	Local, Remote netip.Addr
+	Port          uint16
+	// Filter makes a device that carries the VNIs that AddVNIs gives it (Linux
+	// 5.18). Another carries what VLANs of its bridge port are mapped to.
+	Filter bool
+}
+
+// AddExternalVXLAN makes a VXLAN device that carries many VNIs.
+func (n *Namespace) AddExternalVXLAN(name string, o ExternalVXLAN) error {
+	if o.Port == 0 {
+		o.Port = 4789
+	}
+	info, data := linkInfo("vxlan")
+	data.AddRtAttr(nl.IFLA_VXLAN_FLOWBASED, []byte{1})
+	data.AddRtAttr(nl.IFLA_VXLAN_LEARNING, []byte{0})
+	data.AddRtAttr(nl.IFLA_VXLAN_PORT, binary.BigEndian.AppendUint16(nil, o.Port))
+	if o.Filter {
+		data.AddRtAttr(unix.IFLA_VXLAN_VNIFILTER, []byte{1})
+	}
+	addAddresses(data, o.Local, o.Remote)
+	err := n.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC),
+		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)), info)
+	if err != nil {
+		return n.fail(err, "add vxlan %s", name)
+	}
+	return n.SetUp(name)
+}
+
+// request has the kernel do what the netlink package has no call for.
+func (n *Namespace) request(typ, flags int, parts ...nl.NetlinkRequestData) error {
+	return n.Do(func() error {
+		r := nl.NewNetlinkRequest(typ, unix.NLM_F_ACK|flags)
+		for _, p := range parts {
+			r.AddData(p)
+		}
+		_, err := r.Execute(unix.NETLINK_ROUTE, 0)
+		return err
+	})
+}
+
+// tunnelMsg is struct tunnel_msg of linux/if_link.h.
+type tunnelMsg struct{ index uint32 }
+
+func (m tunnelMsg) Len() int { return 8 }
+func (m tunnelMsg) Serialize() []byte {
+	return binary.NativeEndian.AppendUint32([]byte{unix.AF_BRIDGE, 0, 0, 0}, m.index)
+}
+
+// AddVNIs adds the VNIs from first to last to the filter of a device, with the
+// destination of what it cannot place, if remote is valid (bridge(8), vni).
+func (n *Namespace) AddVNIs(dev string, first, last uint32, remote netip.Addr) error {
+	return n.changeVNIs(unix.RTM_NEWTUNNEL, dev, first, last, remote)
+}
+
+// DeleteVNIs removes VNIs from the filter of a device.
+func (n *Namespace) DeleteVNIs(dev string, first, last uint32) error {
+	return n.changeVNIs(unix.RTM_DELTUNNEL, dev, first, last, netip.Addr{})
+}
+
+func (n *Namespace) changeVNIs(typ int, dev string, first, last uint32, remote netip.Addr) error {
+	const entry, start, end, group, group6 = 1, 1, 2, 3, 4 // VXLAN_VNIFILTER_… of linux/if_link.h
+	return n.withLink(dev, "change VNIs of", func(l netlink.Link) error {
+		e := nl.NewRtAttr(unix.NLA_F_NESTED|entry, nil)
+		e.AddRtAttr(start, nl.Uint32Attr(first))
+		e.AddRtAttr(end, nl.Uint32Attr(last))
+		if remote.Is4() {
+			e.AddRtAttr(group, remote.AsSlice())
+		} else if remote.Is6() {
+			e.AddRtAttr(group6, remote.AsSlice())
+		}
+		return n.request(typ, 0, tunnelMsg{uint32(l.Attrs().Index)}, e)
+	})
+}
+
+// MapVLANs has VLANs of a bridge's port, a VXLAN device, travel as the VNIs from
+// vni on. The bridge is made one that knows VLANs. A last of 0 is one VLAN alone.
+func (n *Namespace) MapVLANs(bridge, port string, first, last uint16, vni uint32) error {
+	err := n.withLink(bridge, "filter VLANs of", func(l netlink.Link) error {
+		msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		msg.Index = int32(l.Attrs().Index)
+		info, data := linkInfo("bridge")
+		data.AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, []byte{1})
+		return n.request(unix.RTM_NEWLINK, 0, msg, info)
+	})
+	if err != nil {
+		return err
+	}
+	return n.withLink(port, "map VLANs of", func(l netlink.Link) error {
+		if err := n.nl.LinkSetVlanTunnel(l, true); err != nil {
+			return err
+		}
+		if last == 0 {
+			if err := n.nl.BridgeVlanAdd(l, first, false, false, false, true); err != nil {
+				return err
+			}
+			return n.nl.BridgeVlanAddTunnelInfo(l, first, 0, vni, 0, false, true)
+		}
+		if err := n.nl.BridgeVlanAddRange(l, first, last, false, false, false, true); err != nil {
+			return err
+		}
+		return n.nl.BridgeVlanAddTunnelInfo(l, first, last, vni, vni+uint32(last-first), false, true)
+	})
+}
+
+// UnmapVLAN ends what MapVLANs began, for one VLAN.
+func (n *Namespace) UnmapVLAN(port string, vlan uint16, vni uint32) error {
+	return n.withLink(port, "unmap VLAN of", func(l netlink.Link) error {
+		return n.nl.BridgeVlanDelTunnelInfo(l, vlan, 0, vni, 0, false, true)
+	})
+}
+
+// AddManagedFDB is AddFDB of a daemon that says that the entry is its own
+// (extern_learn), as routing daemons do.
+func (n *Namespace) AddManagedFDB(dev string, mac net.HardwareAddr, vtep netip.Addr) error {
+	return n.withLink(dev, "add fdb entry to", func(l netlink.Link) error {
+		return n.nl.NeighAppend(fdbEntry(l, mac, vtep, netlink.NTF_EXT_LEARNED))
+	})
+}
+
+// DeleteFDB removes an entry that AddFDB or AddManagedFDB has made.
+func (n *Namespace) DeleteFDB(dev string, mac net.HardwareAddr, vtep netip.Addr) error {
+	return n.withLink(dev, "delete fdb entry from", func(l netlink.Link) error {
+		return n.nl.NeighDel(fdbEntry(l, mac, vtep, 0))
+	})
+}
+
+func fdbEntry(l netlink.Link, mac net.HardwareAddr, vtep netip.Addr, flags int) *netlink.Neigh {
+	return &netlink.Neigh{
+		LinkIndex:    l.Attrs().Index,
+		Family:       unix.AF_BRIDGE,
+		State:        netlink.NUD_PERMANENT,
+		Flags:        netlink.NTF_SELF | flags,
+		IP:           vtep.AsSlice(),
+		HardwareAddr: mac,
+	}
+}
+
+// ChangeVXLAN changes the local and the remote address of a VXLAN device, those
+// that are valid.
+func (n *Namespace) ChangeVXLAN(dev string, local, remote netip.Addr) error {
+	return n.withLink(dev, "change", func(l netlink.Link) error {
+		msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
+		msg.Index = int32(l.Attrs().Index)
+		info, data := linkInfo("vxlan")
+		addAddresses(data, local, remote)
+		return n.request(unix.RTM_NEWLINK, 0, msg, info)
+	})
+}
+
+// linkInfo returns the attributes of a kind of link, and the part that is for
+// that kind alone.
+func linkInfo(kind string) (info, data *nl.RtAttr) {
+	info = nl.NewRtAttr(unix.IFLA_LINKINFO, nil)
+	info.AddRtAttr(nl.IFLA_INFO_KIND, nl.NonZeroTerminated(kind))
+	return info, info.AddRtAttr(nl.IFLA_INFO_DATA, nil)
+}
+
+func addAddresses(data *nl.RtAttr, local, remote netip.Addr) {
+	for _, a := range []struct {
+		addr   netip.Addr
+		v4, v6 int
+	}{
+		{local, nl.IFLA_VXLAN_LOCAL, nl.IFLA_VXLAN_LOCAL6},
+		{remote, nl.IFLA_VXLAN_GROUP, nl.IFLA_VXLAN_GROUP6},
+	} {
+		if a.addr.Is4() {
+			data.AddRtAttr(a.v4, a.addr.AsSlice())
+		} else if a.addr.Is6() {
+			data.AddRtAttr(a.v6, a.addr.AsSlice())
+		}
+	}
+}
+
+// Rename gives a link another name. It may be up (Linux 6.2).
+func (n *Namespace) Rename(dev, name string) error {
+	return n.withLink(dev, "rename", func(l netlink.Link) error { return n.nl.LinkSetName(l, name) })
+}
+
+// SetNoMaster takes a link out of its bridge or VRF.
+func (n *Namespace) SetNoMaster(dev string) error {
+	return n.withLink(dev, "free", func(l netlink.Link) error { return n.nl.LinkSetNoMaster(l) })
+}
+
+// MoveLink moves a link to another namespace, where it is down.
+func (n *Namespace) MoveLink(dev string, to *Namespace) error {
+	return n.withLink(dev, "move", func(l netlink.Link) error { return n.nl.LinkSetNsFd(l, int(to.fd.Fd())) })
+}
+
+// SetVLANTunnel lets VLANs of a bridge's port be mapped to VNIs, or forgets
+// all that are.
+func (n *Namespace) SetVLANTunnel(port string, on bool) error {
+	return n.withLink(port, "map VLANs of", func(l netlink.Link) error { return n.nl.LinkSetVlanTunnel(l, on) })
+}
