@@ -3,11 +3,15 @@
 package underlay
 
 import (
-	"context"
+	"fmt"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/vxlan"
 )
@@ -63,27 +67,113 @@ func (d *Device) Equal(o *Device) bool {
 // that OpenDevices ran on. Its methods may be called concurrently; Run at most
 // once. It needs no capability.
 type Devices struct {
-	log logrus.FieldLogger
+	log    logrus.FieldLogger
+	conn   *conn
+	events *os.File        // what the kernel tells; Run alone reads it
+	routes *netlink.Handle // for Source
 }
+
+const deviceTask = "devices"
 
 // OpenDevices connects to the kernel.
-func OpenDevices(log logrus.FieldLogger) (*Devices, error) { return &Devices{log: log}, nil }
+func OpenDevices(log logrus.FieldLogger) (*Devices, error) { return openDevices(log, receiveBuffer) }
 
-// Close ends the connection to the kernel. Run must have returned.
-func (d *Devices) Close() {}
-
-// List returns all VXLAN devices, sorted by name.
-func (d *Devices) List() ([]Device, error) { return nil, nil }
-
-// Run follows the kernel until ctx is done, then returns nil. It calls changed
-// with all VXLAN devices, sorted by name, at the start and again Settle after
-// the first of a burst of changes, if a device differs from what it told last.
-// The slice belongs to changed.
-func (d *Devices) Run(ctx context.Context, changed func([]Device)) error {
-	<-ctx.Done()
-	return nil
+// openDevices is OpenDevices with a receive buffer of so many bytes.
+func openDevices(log logrus.FieldLogger, buffer int) (_ *Devices, err error) {
+	d := &Devices{log: log.WithField("task", deviceTask)}
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	if d.conn, err = dial(); err != nil {
+		return nil, err
+	}
+	fd, err := socket(unix.SOCK_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	d.events = os.NewFile(uintptr(fd), "netlink")
+	// The system's limit (net.core.rmem_max) binds who may not pass it.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
+		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
+			return nil, fmt.Errorf("set receive buffer: %w", err)
+		}
+	}
+	if d.routes, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
+		return nil, fmt.Errorf("open netlink: %w", err)
+	}
+	return d, nil
 }
 
-// Source returns the address that packets to an address would come from: that
-// of the route to it in a VRF, or in none where vrf is empty.
-func (d *Devices) Source(to netip.Addr, vrf string) (netip.Addr, error) { return netip.Addr{}, nil }
+// String names the task.
+func (d *Devices) String() string { return deviceTask }
+
+// Close ends the connection to the kernel. Run must have returned.
+func (d *Devices) Close() {
+	if d.conn != nil {
+		d.conn.close()
+	}
+	if d.events != nil {
+		d.events.Close()
+	}
+	if d.routes != nil {
+		d.routes.Close()
+	}
+}
+
+// List returns all VXLAN devices, sorted by name.
+func (d *Devices) List() ([]Device, error) {
+	links, err := d.conn.links()
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	vnis := make(map[int][]DeviceVNI)
+	for i, l := range links {
+		if l.vx.external {
+			if vnis[i], err = d.conn.vnis(l); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return devices(links, vnis), nil
+}
+
+// devices makes Devices of links and the VNIs of external ones.
+func devices(links map[int]link, vnis map[int][]DeviceVNI) []Device {
+	n, m := 0, 0
+	for i, l := range links {
+		if l.isVXLAN {
+			n, m = n+1, m+max(1, len(vnis[i]))
+		}
+	}
+	out, all := make([]Device, 0, n), make([]DeviceVNI, 0, m)
+	for i, l := range links {
+		if !l.isVXLAN {
+			continue
+		}
+		start := len(all)
+		if l.vx.external {
+			all = append(all, vnis[i]...)
+		} else {
+			all = append(all, DeviceVNI{VNI: l.vx.vni, Remote: l.vx.remote})
+		}
+		d := Device{
+			Name:      l.name,
+			Index:     i,
+			VNIs:      slices.Clip(all[start:]),
+			External:  l.vx.external,
+			Elsewhere: l.vx.elsewhere,
+			Local:     l.vx.local,
+			Port:      l.vx.port,
+			Up:        l.up,
+		}
+		if l.vx.lower != 0 && !l.vx.elsewhere {
+			vrf, _ := vrfAbove(l.vx.lower, func(i int) (link, bool) { l, ok := links[i]; return l, ok })
+			d.VRF = vrf.name
+		}
+		out = append(out, d)
+	}
+	slices.SortFunc(out, func(a, b Device) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}

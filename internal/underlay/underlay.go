@@ -2,7 +2,9 @@
 
 // Package underlay follows what the kernel knows of the network that VXLAN
 // packets travel on, over netlink: the machine's own addresses, which devices
-// belong to a VRF, and the neighbours that do not resolve. It decides nothing.
+// belong to a VRF, the neighbours that do not resolve, and the VXLAN devices. It
+// changes where these send what they cannot place, as it is told. It decides
+// nothing.
 package underlay
 
 import (

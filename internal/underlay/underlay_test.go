@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"vxsnd/internal/logging"
 	"vxsnd/internal/netlab"
 	"vxsnd/internal/underlay"
@@ -205,5 +203,3 @@ func TestRecheckEnds(t *testing.T) {
 	defer u.Close()
 	u.Recheck(time.Millisecond)
 }
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
