@@ -209,3 +209,41 @@ func (n *Namespace) MoveLink(dev string, to *Namespace) error {
 func (n *Namespace) SetVLANTunnel(port string, on bool) error {
 	return n.withLink(port, "map VLANs of", func(l netlink.Link) error { return n.nl.LinkSetVlanTunnel(l, on) })
 }
+
+// A Way is how an entry's packets go where its device does not say it.
+type Way struct {
+	Port   uint16
+	VNI    uint32
+	Device string
+}
+
+// AddFDBVia adds a destination for what a VXLAN device cannot place, in a way
+// of its own.
+func (n *Namespace) AddFDBVia(dev string, vtep netip.Addr, w Way) error {
+	return n.withLink(dev, "add fdb entry to", func(l netlink.Link) error {
+		msg := &netlink.Ndmsg{
+			Family: unix.AF_BRIDGE,
+			Index:  uint32(l.Attrs().Index),
+			State:  unix.NUD_PERMANENT,
+			Flags:  unix.NTF_SELF,
+		}
+		parts := []nl.NetlinkRequestData{msg,
+			nl.NewRtAttr(unix.NDA_LLADDR, make([]byte, 6)),
+			nl.NewRtAttr(unix.NDA_DST, vtep.AsSlice()),
+		}
+		if w.Port != 0 {
+			parts = append(parts, nl.NewRtAttr(unix.NDA_PORT, binary.BigEndian.AppendUint16(nil, w.Port)))
+		}
+		if w.VNI != 0 {
+			parts = append(parts, nl.NewRtAttr(unix.NDA_VNI, nl.Uint32Attr(w.VNI)))
+		}
+		if w.Device != "" {
+			d, err := n.nl.LinkByName(w.Device)
+			if err != nil {
+				return err
+			}
+			parts = append(parts, nl.NewRtAttr(unix.NDA_IFINDEX, nl.Uint32Attr(uint32(d.Attrs().Index))))
+		}
+		return n.request(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_APPEND, parts...)
+	})
+}
