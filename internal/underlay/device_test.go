@@ -30,6 +30,8 @@ type deviceRig struct {
 
 const receiveBuffer = 1 << 20
 
+var discard = logging.Discard()
+
 func newDeviceRig(t *testing.T) *deviceRig {
 	t.Helper()
 	r := idleDeviceRig(t, receiveBuffer)
@@ -47,7 +49,7 @@ func idleDeviceRig(t *testing.T, buffer int) *deviceRig {
 	check(t, netlab.Veth(r.Namespace, "eth0", r.other, "eth0", 0))
 	check(t, r.AddAddr("eth0", netip.MustParsePrefix("192.0.2.1/24")))
 	check(t, r.Do(func() (err error) {
-		r.d, err = underlay.OpenDevicesWithBuffer(logging.Discard(), buffer)
+		r.d, err = underlay.OpenDevicesWithBuffer(discard, buffer)
 		return err
 	}))
 	t.Cleanup(r.d.Close)
