@@ -10,88 +10,212 @@ package registrar
 import (
 	"context"
 	"errors"
+	"math"
+	"net/netip"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/sirupsen/logrus"
+	"golang.org/x/sync/errgroup"
 
 	"vxsnd/internal/config"
+	"vxsnd/internal/headend"
 	"vxsnd/internal/logging"
+	"vxsnd/internal/underlay"
+	"vxsnd/internal/vxlan"
 )
 
 // ErrRestart is the cause of the end of Run's context when the daemon is to
 // start again at once: registrations and flood lists are kept then.
 var ErrRestart = errors.New("stopped for a restart")
 
+// static is how long lives what never ages.
+const static time.Duration = math.MaxInt64
+
+// A conn is the socket of registrations and answers; *sock.Control is the real
+// one. WriteTo may be called concurrently with ReadFrom, which Close ends.
+type conn interface {
+	ReadFrom(b []byte) (n int, from netip.AddrPort, to netip.Addr, err error)
+	WriteTo(b []byte, to netip.AddrPort, from netip.Addr) error
+	LocalAddr() netip.AddrPort
+	Close() error
+}
+
+// A deviceSource follows the VXLAN devices; *underlay.Devices is the real one.
+type deviceSource interface {
+	Run(ctx context.Context, changed func([]underlay.Device)) error
+	Source(to netip.Addr, vrf string) (netip.Addr, error)
+	Close()
+}
+
+// An addressSource follows this machine's addresses; *underlay.Underlay is the
+// real one.
+type addressSource interface {
+	Run(ctx context.Context, changed func([]netip.Addr)) error
+	Close()
+}
+
+// A floodReader tells what flood entries the kernel has; *underlay.FDB is the
+// real one.
+type floodReader interface {
+	Read(index int) (underlay.FloodTable, error)
+}
+
+// floodLists are the flood lists in the kernel; *headend.Lists is the real one.
+// Set, Drop and Keep must not wait for the kernel.
+type floodLists interface {
+	Adopted() map[headend.Key][]netip.Addr
+	Set(lists map[headend.Key][]netip.Addr)
+	Drop(keys ...headend.Key)
+	Keep(present map[headend.Key]struct{})
+	Configure(s headend.Settings)
+	Run(ctx context.Context) error
+	Flush() error
+	Close() error
+	Status() map[headend.Key]headend.Status
+}
+
 // A Registrar is one registration daemon. New, Listen, Run and Close are called
 // in this order, each at most once and by one goroutine. The other methods are
 // for the time while Run runs, and may be called concurrently unless they say
 // otherwise.
 type Registrar struct {
-	log   logrus.FieldLogger
-	ready chan struct{} // closed when everything was registered once
+	log     logrus.FieldLogger
+	repeats logging.Limiter
+	machine func() string
 
-	mu  sync.Mutex // guards what follows
-	cfg config.Config
+	devices   deviceSource
+	addresses addressSource
+	fdb       floodReader
+	closeFDB  func()
+	lists     floodLists // nil without head-end replication
+	conn      conn
+	peers     *resolver
+
+	ready chan struct{} // closed when everything was registered once
+	woken chan struct{} // holds a value when the loop has something to look at
+	busy  activity
+
+	verdicts          [numVerdicts]atomic.Uint64
+	sends, sendErrors atomic.Uint64
+
+	// mu guards what follows. The kernel is not spoken to while it is held, and
+	// nothing is sent.
+	mu      sync.Mutex
+	cfg     config.Config
+	news    news
+	id      uint64 // of registrations; 0 until there is one
+	plan    *plan  // in force
+	entries map[vxlan.VNI]*entry
+	adopted map[headend.Key][]netip.Addr // lists of before the start that have no entry yet
+	own     map[netip.Addr]struct{}      // addresses of this machine
+	service map[netip.Addr]struct{}      // service nodes
+	twice   map[headend.Key]struct{}     // lists that double what the default destination gets
+
+	strangers map[netip.Addr]uint64 // whose answers are not believed
+	lastSent  time.Time             // zero if nothing was registered yet
+	answered  time.Time             // zero if no answer was taken yet
+	silent    bool                  // it was said that the service nodes are silent
+}
+
+// news is what the loop has not looked at yet.
+type news struct {
+	devices   []underlay.Device
+	addresses []netip.Addr
+	// The first news of devices and of addresses has come.
+	listed, addressed bool
+	changed           bool // there is anything new
+	configured        bool // there is another configuration
+}
+
+// An entry is a VNI that is registered.
+type entry struct {
+	*registration
+	sent time.Time  // when it was registered last; zero if never
+	list memberList // with head-end replication
 }
 
 // New builds a registrar, inert: it opens nothing and needs no privilege.
 func New(cfg config.Config, log logrus.FieldLogger) (*Registrar, error) {
-	return &Registrar{cfg: cfg, log: logging.OrDiscard(log), ready: make(chan struct{})}, nil
+	log = logging.OrDiscard(log)
+	return &Registrar{
+		cfg: cfg, log: log.WithField("task", "registrar"), machine: machineID,
+		peers: newResolver(log),
+		ready: make(chan struct{}), woken: make(chan struct{}, 1),
+		plan: &plan{}, entries: make(map[vxlan.VNI]*entry), strangers: make(map[netip.Addr]uint64),
+	}, nil
 }
 
-// Listen opens all sockets. Errors match startup.ErrBind or
-// startup.ErrPrivilege where they are of that kind, and carry a hint. Where it
-// fails, Close releases what was opened.
-func (r *Registrar) Listen(context.Context) error { return nil }
+// String names the task.
+func (r *Registrar) String() string { return "registrar" }
 
-// Run registers until ctx is done, and then withdraws what it registered, unless
-// context.Cause(ctx) is ErrRestart or the configuration says otherwise.
-func (r *Registrar) Run(ctx context.Context) error {
-	close(r.ready)
-	<-ctx.Done()
-	return nil
+// config returns the configuration that is in force.
+func (r *Registrar) config() config.Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg
 }
-
-// Close releases all sockets, after Run has returned or Listen has failed.
-func (r *Registrar) Close() error { return nil }
 
 // Ready is closed when everything that can be registered was registered once.
 func (r *Registrar) Ready() <-chan struct{} { return r.ready }
 
-// A Change is a configuration that a running registrar is ready to take over.
-// Either Commit or Discard is called, once, and before the next Prepare.
-type Change struct {
-	r   *Registrar
-	cfg config.Config
+// wake has the loop look at what is new.
+func (r *Registrar) wake() {
+	select {
+	case r.woken <- struct{}{}:
+	default:
+	}
 }
 
-// Prepare readies another configuration, of which only the dynamic part counts.
-func (r *Registrar) Prepare(cfg config.Config) (*Change, error) {
+// Run registers until ctx is done, and then withdraws what it registered and
+// removes its flood entries, unless context.Cause(ctx) is ErrRestart or the
+// configuration says otherwise. It returns an error if a part fails, which
+// withdraws nothing: whoever starts it again finds all as it was.
+func (r *Registrar) Run(ctx context.Context) error {
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		return r.devices.Run(gctx, func(ds []underlay.Device) {
+			r.tell(func(n *news) { n.devices, n.listed = ds, true })
+		})
+	})
+	g.Go(func() error {
+		return r.addresses.Run(gctx, func(as []netip.Addr) {
+			r.tell(func(n *news) { n.addresses, n.addressed = as, true })
+		})
+	})
+	g.Go(func() error { return r.peers.run(gctx) })
+	g.Go(func() error { return r.receive(gctx) })
+	if r.lists != nil {
+		g.Go(func() error { return r.lists.Run(gctx) })
+	}
+	g.Go(func() error {
+		r.loop(gctx)
+		if ctx.Err() != nil && r.leaves(ctx) {
+			r.withdrawAll()
+		}
+		return r.conn.Close() // ends receive
+	})
+	err := g.Wait()
+	if err == nil && r.lists != nil && r.leaves(ctx) {
+		err = r.lists.Flush()
+	}
+	r.logStopped()
+	return err
+}
+
+// tell takes in something new.
+func (r *Registrar) tell(note func(*news)) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	cfg.Static = r.cfg.Static
-	return &Change{r, cfg}, nil
+	note(&r.news)
+	r.news.changed = true
+	r.mu.Unlock()
+	r.wake()
 }
 
-// Commit makes the configuration the registrar's own.
-func (c *Change) Commit() {
-	c.r.mu.Lock()
-	defer c.r.mu.Unlock()
-	c.r.cfg = c.cfg
+// leaves tells whether the end of ctx is one for good, after which nobody is to
+// send anything here any more.
+func (r *Registrar) leaves(ctx context.Context) bool {
+	c := r.config()
+	return c.WithdrawOnExit && !errors.Is(context.Cause(ctx), ErrRestart)
 }
-
-// Discard leaves the registrar as it was before Prepare.
-func (c *Change) Discard() {}
-
-// Alive returns what is stuck, nil if nothing is.
-func (r *Registrar) Alive() error { return nil }
-
-// Status returns one line that says how the registrar does.
-func (r *Registrar) Status() string { return "" }
-
-// Summary writes to the log what is registered.
-func (r *Registrar) Summary() {}
-
-// Cleanup removes the flood entries that a registrar with this configuration
-// left when it was killed, and returns how many those were. It must not run.
-func Cleanup(config.Config) (removed int, err error) { return 0, nil }

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registrar
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"vxsnd/internal/control"
+	"vxsnd/internal/headend"
+	"vxsnd/internal/vxlan"
+)
+
+// Commands returns what the management socket answers. base fills in what an
+// answer to show says of the process.
+func (r *Registrar) Commands(base func() control.Process) []control.Command {
+	return []control.Command{
+		{Name: control.CommandShow, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+			if err := control.DecodeArgs(args, &struct{}{}); err != nil {
+				return err
+			}
+			s := control.Registrar{Process: base()}
+			r.fill(&s, time.Now())
+			return send(&s)
+		}},
+		{Name: control.CommandVXLANs, Run: ofVNI(func(wanted func(vxlan.VNI) bool) []control.VXLAN {
+			return r.shownVXLANs(wanted, time.Now())
+		})},
+		{Name: control.CommandPeers, Run: ofVNI(func(wanted func(vxlan.VNI) bool) []control.FloodList {
+			return r.shownLists(wanted, time.Now())
+		})},
+	}
+}
+
+// ofVNI makes what list returns for a VNI, or for all, a command.
+func ofVNI[T any](list func(wanted func(vxlan.VNI) bool) []T) func(context.Context, json.RawMessage, func(any) error) error {
+	return func(_ context.Context, args json.RawMessage, send func(any) error) error {
+		var a control.VNIArgs
+		if err := control.DecodeArgs(args, &a); err != nil {
+			return err
+		}
+		wanted := func(vxlan.VNI) bool { return true }
+		if a.VNI != nil {
+			vni := vxlan.VNI(*a.VNI)
+			if !vni.Valid() {
+				return &control.Error{
+					Code: control.CodeBadArgument, Text: fmt.Sprintf("vni %d is out of range 0..%d", *a.VNI, vxlan.MaxVNI),
+				}
+			}
+			wanted = func(v vxlan.VNI) bool { return v == vni }
+		}
+		for part := range slices.Chunk(list(wanted), control.MaxPart) {
+			if err := send(part); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// ago is how many seconds ago something was, nil if it never was.
+func ago(t, now time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	s := int64(max(0, now.Sub(t)) / time.Second)
+	return &s
+}
+
+// fill says how the registrar does.
+func (r *Registrar) fill(s *control.Registrar, now time.Time) {
+	var lists map[headend.Key]headend.Status
+	if r.lists != nil {
+		lists = r.lists.Status()
+	}
+	for _, l := range lists {
+		s.Programmed += l.Own
+	}
+	s.Sent, s.SendErrors = r.sends.Load(), r.sendErrors.Load()
+	s.Answers = make(map[string]uint64)
+	for v := range numVerdicts {
+		s.Answers[v.String()] = r.verdicts[v].Load()
+	}
+	select {
+	case <-r.ready:
+		s.Ready = true
+	default:
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s.HeadRep, s.VRF, s.VxfldPort, s.VXLANPort = r.cfg.HeadRep, r.cfg.VRF, r.cfg.VxfldPort, r.cfg.VXLANPort
+	s.SvcnodeIPs, s.AnswerFrom = serviceNodes(&r.cfg), r.cfg.AnswerFrom.String()
+	if !r.cfg.SrcIP.IsUnspecified() {
+		s.SrcIP = r.cfg.SrcIP
+	}
+	if r.id != 0 {
+		s.NodeID = shownID(r.id)
+	}
+	s.Devices, s.Registered, s.Skipped = r.plan.Devices, len(r.plan.Register), len(r.plan.Skipped)
+	s.LastRegistration, s.LastAnswer = ago(r.lastSent, now), ago(r.answered, now)
+	s.Stale = r.silent
+	s.Warnings = r.warningsLocked()
+}
+
+// warningsLocked are what an operator should look at.
+func (r *Registrar) warningsLocked() []string {
+	var out []string
+	if r.silent {
+		out = append(out, "the service nodes are silent: flood lists may be out of date")
+	}
+	if n := len(r.twice); n > 0 {
+		k := slices.MinFunc(slices.Collect(maps.Keys(r.twice)), func(a, b headend.Key) int { return cmp.Compare(a.VNI, b.VNI) })
+		text := fmt.Sprintf("%s (VNI %s): %s", k.Device, k.VNI, twiceText)
+		if n > 1 {
+			text += fmt.Sprintf("; the same holds for %d more", n-1)
+		}
+		out = append(out, text)
+	}
+	for _, a := range slices.SortedFunc(maps.Keys(r.strangers), netip.Addr.Compare) {
+		out = append(out, fmt.Sprintf("%s sent %s that answer_from does not believe", a, counted(int(r.strangers[a]), "message")))
+	}
+	return out
+}
+
+// shownVXLANs are the VNIs of the devices, in the order of VNI and device.
+func (r *Registrar) shownVXLANs(wanted func(vxlan.VNI) bool, now time.Time) []control.VXLAN {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var out []control.VXLAN
+	for i := range r.plan.Register {
+		reg := &r.plan.Register[i]
+		if !wanted(reg.VNI) {
+			continue
+		}
+		v := control.VXLAN{
+			VNI: uint32(reg.VNI), Device: reg.Device.Device, Index: reg.Device.Index, Local: reg.Local, ServiceNodes: reg.Nodes, Up: true,
+		}
+		if e := r.entries[reg.VNI]; e != nil && !e.sent.IsZero() {
+			v.Registered, v.RegisteredAgo = true, ago(e.sent, now)
+		} else {
+			v.Reason = "unsent: no registration could be sent yet"
+		}
+		out = append(out, v)
+	}
+	for i := range r.plan.Skipped {
+		s := &r.plan.Skipped[i]
+		if wanted(s.VNI) {
+			out = append(out, control.VXLAN{
+				VNI: uint32(s.VNI), Device: s.Name, Index: s.Index, Local: s.Local, ServiceNodes: s.Nodes, Reason: s.String(), Up: s.Up,
+			})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b control.VXLAN) int {
+		return cmp.Or(cmp.Compare(a.VNI, b.VNI), cmp.Compare(a.Device, b.Device))
+	})
+	return out
+}
+
+// shownLists are the flood lists, in the order of their VNIs.
+func (r *Registrar) shownLists(wanted func(vxlan.VNI) bool, now time.Time) []control.FloodList {
+	if r.lists == nil {
+		return nil
+	}
+	status := r.lists.Status()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	hold := patience(&r.cfg)
+	var out []control.FloodList
+	for i := range r.plan.Register {
+		e := r.entries[r.plan.Register[i].VNI]
+		if e == nil || !wanted(e.VNI) {
+			continue
+		}
+		s := status[e.Device]
+		l := control.FloodList{
+			VNI: uint32(e.VNI), Device: e.Device.Device, Index: e.Device.Index,
+			Members: append([]netip.Addr{}, e.list.members()...), Own: s.Own, Foreign: s.Foreign,
+			Stale: e.list.stale(now, hold), From: e.list.from(), Managed: s.Managed, Problem: s.Problem,
+		}
+		if e.list.spoken {
+			l.LastAnswer = ago(e.list.heard, now)
+		}
+		out = append(out, l)
+	}
+	return out
+}

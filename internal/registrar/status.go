@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package registrar
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+// stuck is how long the loop may go without showing that it lives while it does
+// something: it sends several messages a second, and asks the kernel for more
+// often than that.
+const stuck = 10 * time.Second
+
+// summaryVXLANs bounds the VNIs of a summary.
+const summaryVXLANs = 32
+
+// An activity is what somebody does: since when it last showed that it lives, in
+// nanoseconds since 1970, or 0 while it waits.
+type activity struct{ atomic.Int64 }
+
+func (a *activity) touch() { a.Store(time.Now().UnixNano()) }
+
+func (a *activity) rest() { a.Store(0) }
+
+// Alive returns what is stuck, nil if nothing is.
+func (r *Registrar) Alive() error {
+	since := r.busy.Load()
+	if d := time.Since(time.Unix(0, since)); since != 0 && d > stuck {
+		return fmt.Errorf("registering is stuck for %v", d.Round(time.Second))
+	}
+	return nil
+}
+
+// Status returns one line that says how the registrar does.
+func (r *Registrar) Status() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	line := fmt.Sprintf("registered %s of %s with %s", counted(len(r.plan.Register), "VNI"),
+		counted(r.plan.Devices, "device"), counted(len(r.plan.Nodes), "service node"))
+	if r.cfg.HeadRep {
+		members := 0
+		for _, e := range r.entries {
+			members += len(e.list.members())
+		}
+		line += ", " + counted(members, "member")
+	}
+	if n := len(r.plan.Skipped); n > 0 {
+		line += fmt.Sprintf(", %d skipped", n)
+	}
+	if r.silent {
+		line += ", service nodes silent"
+	}
+	return line
+}
+
+func counted(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprint(n, " ", what)
+}
+
+// Summary writes to the log what is registered, up to a bound, and what is not.
+func (r *Registrar) Summary() {
+	r.mu.Lock()
+	p := r.plan
+	counts := make([]int, 0, summaryVXLANs)
+	for i := range p.Register[:min(len(p.Register), summaryVXLANs)] {
+		n := 0
+		if e := r.entries[p.Register[i].VNI]; e != nil {
+			n = len(e.list.members())
+		}
+		counts = append(counts, n)
+	}
+	r.mu.Unlock()
+	r.log.WithFields(logrus.Fields{"count": len(p.Register), "skipped": len(p.Skipped), "devices": p.Devices}).Info("vxlans")
+	for i, n := range counts {
+		reg := &p.Register[i]
+		r.log.WithFields(logrus.Fields{
+			"vni": reg.VNI, "iface": reg.Device.Device, "local": reg.Local, "peer": reg.Nodes, "count": n,
+		}).Info("vxlans: registered")
+	}
+	for i := range p.Skipped[:min(len(p.Skipped), summaryVXLANs)] {
+		s := &p.Skipped[i]
+		r.log.WithFields(logrus.Fields{"vni": s.VNI, "iface": s.Name, "reason": s.String()}).Info("vxlans: skipped")
+	}
+	r.logCounters("counters")
+}
+
+// logReady says that everything was registered once.
+func (r *Registrar) logReady() {
+	r.mu.Lock()
+	f := logrus.Fields{
+		"vxfld_port": r.cfg.VxfldPort, "head_rep": r.cfg.HeadRep, "devices": r.plan.Devices,
+		"count": len(r.plan.Register), "skipped": len(r.plan.Skipped),
+	}
+	if nodes := serviceNodes(&r.cfg); len(nodes) > 0 {
+		f["svcnode_ip"] = nodes
+	}
+	if r.id != 0 {
+		f["node_id"] = shownID(r.id)
+	}
+	if r.cfg.VRF != "" {
+		f["vrf"] = r.cfg.VRF
+	}
+	r.mu.Unlock()
+	r.log.WithFields(f).Info("ready")
+}
+
+// shownID is an identifier as people read it.
+func shownID(id uint64) string { return fmt.Sprintf("%#012x", id) }
+
+// logStopped says what the registrar did while it ran.
+func (r *Registrar) logStopped() { r.logCounters("stopped") }
+
+// logCounters writes a line with what the registrar did so far.
+func (r *Registrar) logCounters(message string) {
+	f := logrus.Fields{"sent": r.sends.Load()}
+	if n := r.sendErrors.Load(); n > 0 {
+		f["send_errors"] = n
+	}
+	for v := range numVerdicts {
+		if n := r.verdicts[v].Load(); n > 0 {
+			f[v.String()] = n
+		}
+	}
+	r.log.WithFields(f).Info(message)
+}
