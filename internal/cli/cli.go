@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+
+	"vxsnd/internal/config"
 )
 
 // The exit status of all programs.
@@ -37,12 +39,14 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	var err error
 	switch name {
 	case "vxsndctl":
-		err = runVxsndctl(args, stdout)
-	case "vxrd", "vxrdctl":
-		err = &exitError{exitUsage, errors.New("not part of this version"), ""}
+		err = vxsndctl.run(args, stdout)
+	case "vxrdctl":
+		err = vxrdctl.run(args, stdout)
+	case "vxrd":
+		err = runDaemon(config.Vxrd, args, stdout, stderr)
 	default:
 		name = "vxsnd"
-		err = runVxsnd(args, stdout, stderr)
+		err = runDaemon(config.Vxsnd, args, stdout, stderr)
 	}
 	return report(stderr, name, err)
 }

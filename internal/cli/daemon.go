@@ -53,15 +53,15 @@ type daemon struct {
 }
 
 // newDaemon returns a daemon for what the command line says.
-func newDaemon(name string, program config.Program, cl *commandLine, stdout, stderr io.Writer) *daemon {
+func newDaemon(p config.Program, cl *commandLine, stdout, stderr io.Writer) *daemon {
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "" // it was removed: who names no file in it has no need of it
 	}
 	return &daemon{
-		name: name, stdout: stdout, stderr: stderr, background: cl.daemon && !cl.debug, started: time.Now(),
+		name: p.String(), stdout: stdout, stderr: stderr, background: cl.daemon && !cl.debug, started: time.Now(),
 		input: config.Input{
-			Program: program, File: cl.file, Required: cl.fileGiven, Flags: cl.options,
+			Program: p, File: cl.file, Required: cl.fileGiven, Flags: cl.options,
 			Dir: dir, RuntimeDir: os.Getenv("RUNTIME_DIRECTORY"),
 		},
 	}
@@ -135,7 +135,7 @@ func (d *daemon) run() (err error) {
 	if err = d.load(); err != nil {
 		return err
 	}
-	ctx := sig.catchEnd(context.Background())
+	ctx := sig.catchEnd(context.Background(), restartCause(d.input.Program))
 	defer sig.release()
 	// The log comes after the pid file: it may be that of an instance which runs.
 	if err = d.lockPIDFile(); err != nil {
@@ -144,7 +144,7 @@ func (d *daemon) run() (err error) {
 	o := d.logOptions(&d.running)
 	o.Hold = true // until privileges are given up
 	if d.log, err = logging.Open(o); err != nil {
-		return errors.Join(logError(err), d.pidfile.Remove())
+		return errors.Join(logError(d.input.Program, err), d.pidfile.Remove())
 	}
 	err = d.serve(ctx, sig)
 	if err != nil && (d.background || !d.logsToTerminal()) {
@@ -214,25 +214,25 @@ func (d *daemon) serve(ctx context.Context, sig *signals) (err error) {
 	if d.noPIDFile != nil {
 		d.log.WithError(d.noPIDFile).Warn("pid file not written")
 	}
-	if d.service, err = newService(d.running, d.log); err != nil {
-		return startError(err, exitConfig)
+	if d.service, err = newService(d.input.Program, d.running, d.log); err != nil {
+		return startError(d.input.Program, err, exitConfig)
 	}
 	defer func() {
 		if e := d.service.Close(); err == nil && e != nil {
-			err = startError(e, exitFailed)
+			err = startError(d.input.Program, e, exitFailed)
 		}
 	}()
 	if err = d.open(ctx, id); err == nil {
 		err = d.loop(ctx, sig)
 	}
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+	if ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx))) {
 		return nil // told to stop while it started
 	}
 	var e *exitError
 	if errors.As(err, &e) {
 		return err
 	}
-	return startError(err, exitFailed)
+	return startError(d.input.Program, err, exitFailed)
 }
 
 // open opens all sockets, looks at what of the machine is in their way, and
@@ -307,7 +307,7 @@ func (d *daemon) removePIDFile() {
 // service without one is better than none.
 func (d *daemon) listenControl() error {
 	s := control.New(control.Options{
-		Path: d.running.UDSFile, Commands: d.service.Commands(d.base), Log: d.log,
+		Path: d.running.UDSFile, Commands: append(d.service.Commands(d.base), d.configCommand()), Log: d.log,
 	})
 	err := s.Listen()
 	switch {

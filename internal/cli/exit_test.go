@@ -21,12 +21,12 @@ func TestEachErrorHasItsStatusAndSaysWhatToDo(t *testing.T) {
 		err  error
 		want int
 	}{
-		{"busy port", startError(wrap(node.ErrBind), exitFailed), 4},
-		{"no capability", startError(wrap(node.ErrPrivilege), exitFailed), 4},
-		{"run time", startError(wrap(errors.New("gone")), exitFailed), 1},
-		{"node that cannot be built", startError(wrap(errors.New("too many")), exitConfig), 3},
-		{"log file of somebody else", logError(wrap(fs.ErrPermission)), 4},
-		{"log file in no directory", logError(wrap(fs.ErrNotExist)), 3},
+		{"busy port", startError(config.Vxsnd, wrap(node.ErrBind), exitFailed), 4},
+		{"no capability", startError(config.Vxsnd, wrap(node.ErrPrivilege), exitFailed), 4},
+		{"run time", startError(config.Vxsnd, wrap(errors.New("gone")), exitFailed), 1},
+		{"node that cannot be built", startError(config.Vxsnd, wrap(errors.New("too many")), exitConfig), 3},
+		{"log file of somebody else", logError(config.Vxsnd, wrap(fs.ErrPermission)), 4},
+		{"log file in no directory", logError(config.Vxsnd, wrap(fs.ErrNotExist)), 3},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestEachErrorHasItsStatusAndSaysWhatToDo(t *testing.T) {
 
 func TestNoErrorIsNoWord(t *testing.T) {
 	var out bytes.Buffer
-	if got := report(&out, "vxsnd", startError(nil, exitFailed)); got != 0 || out.Len() > 0 {
+	if got := report(&out, "vxsnd", startError(config.Vxsnd, nil, exitFailed)); got != 0 || out.Len() > 0 {
 		t.Errorf("got status %d and %q, want 0 and nothing", got, out.String())
 	}
 }

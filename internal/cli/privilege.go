@@ -14,10 +14,6 @@ import (
 	"vxsnd/internal/process"
 )
 
-// defaultUser is whom a daemon becomes where the configuration names nobody
-// and that user exists.
-const defaultUser = "vxsnd"
-
 // identity returns whom to become, nil for nobody else: started as root, a
 // daemon goes on as the user and group of the configuration.
 func (d *daemon) identity() (*process.Identity, error) {
@@ -31,11 +27,12 @@ func (d *daemon) identity() (*process.Identity, error) {
 }
 
 // named looks up the user and group of the configuration. Where it names
-// nobody, and the default user does not exist, they are nil.
+// nobody, that is the user who has the program's name; where there is none, they
+// are nil.
 func (d *daemon) named() (*process.Identity, error) {
 	user, group := d.running.User, d.running.Group
 	if user == "" {
-		user = defaultUser
+		user = d.name
 	}
 	id, err := process.LookupIdentity(user, group)
 	switch {
@@ -64,7 +61,7 @@ func (d *daemon) logIdentity(id *process.Identity) {
 		return // nothing has changed
 	}
 	if id == nil {
-		d.log.Info("goes on as root with reduced capabilities: user " + defaultUser + " does not exist")
+		d.log.Info("goes on as root with reduced capabilities: user " + d.name + " does not exist")
 		return
 	}
 	group := d.running.Group

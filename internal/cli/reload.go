@@ -10,7 +10,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
-	"vxsnd/internal/node"
+	"vxsnd/internal/startup"
 )
 
 // reloadPause is the least time between two reloads: signals that come in a
@@ -47,7 +47,7 @@ func (d *daemon) reload(ctx context.Context, ready bool) {
 	}
 	ps, ok := problems(err)
 	if !ok {
-		d.kept(err, node.Hint(err))
+		d.kept(err, startup.Hint(err))
 		return
 	}
 	for i, p := range ps {

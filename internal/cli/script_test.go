@@ -35,7 +35,7 @@ const serviceVar = "VXSND_TEST_SERVICE"
 func TestMain(m *testing.M) {
 	run := func() {
 		if does := os.Getenv(serviceVar); does != "" {
-			newService = func(c config.Config, log logrus.FieldLogger) (service, error) {
+			newService = func(_ config.Program, c config.Config, log logrus.FieldLogger) (service, error) {
 				return newFake(does, c, log)
 			}
 		}
@@ -70,8 +70,12 @@ func TestScript(t *testing.T) {
 		Condition: func(cond string) (bool, error) {
 			switch cond {
 			case "etcconf":
-				_, err := os.Stat(config.Vxsnd.DefaultFile())
-				return err == nil, nil
+				for _, p := range daemons {
+					if _, err := os.Stat(p.DefaultFile()); err == nil {
+						return true, nil
+					}
+				}
+				return false, nil
 			case "syslog":
 				return logging.FindSyslog() == nil, nil
 			case "root":
@@ -152,10 +156,11 @@ func cmdGone(ts *testscript.TestScript, neg bool, args []string) {
 // process whose pid file is given: raise TERM [PIDFILE].
 func cmdRaise(ts *testscript.TestScript, neg bool, args []string) {
 	signals := map[string]syscall.Signal{
-		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "KILL": syscall.SIGKILL,
+		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1,
+		"USR2": syscall.SIGUSR2, "KILL": syscall.SIGKILL,
 	}
 	if neg || len(args) < 1 || len(args) > 2 || signals[args[0]] == 0 {
-		ts.Fatalf("usage: raise TERM|INT|HUP|USR1|KILL [pidfile]")
+		ts.Fatalf("usage: raise TERM|INT|HUP|USR1|USR2|KILL [pidfile]")
 	}
 	pid := 0
 	if len(args) == 2 {
@@ -212,7 +217,7 @@ func (f *fake) Run(ctx context.Context) error {
 		close(f.ready)
 	}
 	<-ctx.Done()
-	f.log.Info("fake stops")
+	f.log.WithField("cause", context.Cause(ctx)).Info("fake stops")
 	if f.does == "stubborn" {
 		f.log.Info("fake goes on")
 		select {}

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"net/netip"
 
 	"github.com/sirupsen/logrus"
 
@@ -13,6 +12,7 @@ import (
 	"vxsnd/internal/node"
 	"vxsnd/internal/preflight"
 	"vxsnd/internal/process"
+	"vxsnd/internal/registrar"
 )
 
 // A service is what a daemon runs. Listen, Run and Close are called in this
@@ -49,72 +49,37 @@ type change interface {
 	Discard()
 }
 
-// newService builds the service node. Tests put another one in its place.
-var newService = func(c config.Config, log logrus.FieldLogger) (service, error) {
-	n, err := node.New(c, log)
-	if err != nil {
-		return nil, err
+// newService builds the service of a program. Tests put another one in its
+// place.
+var newService = func(p config.Program, c config.Config, log logrus.FieldLogger) (service, error) {
+	if p == config.Vxrd {
+		return newRegistrarService(c, log)
 	}
-	return &nodeService{n, c}, nil
+	return newNodeService(c, log)
 }
 
-// A nodeService is the service node as a daemon sees it.
-type nodeService struct {
-	*node.Node
-	cfg config.Config // of the start
+// needs is what a program with this configuration asks of the machine.
+func needs(p config.Program, c *config.Config) preflight.Input {
+	if p == config.Vxrd {
+		return registrarNeeds(c)
+	}
+	return nodeNeeds(c)
 }
 
-// Prepare calls that of the node.
-func (s *nodeService) Prepare(c config.Config) (change, error) {
-	p, err := s.Node.Prepare(c)
-	if err != nil {
-		return nil, err
+// cleanUp removes what a crash of a program has left, and says in words what
+// that was.
+func cleanUp(p config.Program, c config.Config) (removed []string, err error) {
+	if p == config.Vxrd {
+		return cleanUpEntries(c)
 	}
-	return p, nil
+	return node.Cleanup(c)
 }
 
-// Commands are those of the node.
-func (s *nodeService) Commands(base func() control.Process) []control.Command {
-	return s.Node.Commands(func() control.Status { return control.Status{Process: base()} })
-}
-
-// Needs says what the configuration asks of the machine.
-func (s *nodeService) Needs() preflight.Input { return nodeNeeds(&s.cfg) }
-
-// nodeNeeds is what a service node with this configuration asks of the machine.
-func nodeNeeds(c *config.Config) preflight.Input {
-	in := preflight.Input{VRF: c.VRF}
-	if !c.SvcnodeIP.IsUnspecified() {
-		in.Anycast = c.SvcnodeIP
+// restartCause is the cause with which SIGUSR2 ends a program's service, nil for
+// one that knows no such end.
+func restartCause(p config.Program) error {
+	if p == config.Vxrd {
+		return registrar.ErrRestart
 	}
-	vteps := make(map[netip.Addr]struct{})
-	for _, m := range c.VTEPMembership {
-		if _, ok := vteps[m.Addr]; ok {
-			continue
-		}
-		vteps[m.Addr] = struct{}{}
-		if m.Addr.Is4() {
-			in.Neighbours4++
-		} else {
-			in.Neighbours6++
-		}
-	}
-	if c.EnableVXLANListen && !c.NoFlood {
-		in.ReceiveBuffer = c.ReceiveQueue
-		in.Ports = []uint16{c.VXLANListenPort, c.VXLANDestPort}
-	}
-	return in
-}
-
-// Capabilities are CAP_NET_RAW for flooding and CAP_NET_ADMIN for the service
-// address on the loopback interface.
-func (s *nodeService) Capabilities() []process.Capability {
-	var caps []process.Capability
-	if s.cfg.EnableVXLANListen && !s.cfg.NoFlood {
-		caps = append(caps, process.NetRaw)
-	}
-	if s.cfg.InstallSvcnodeIP {
-		caps = append(caps, process.NetAdmin)
-	}
-	return caps
+	return nil
 }

@@ -36,14 +36,18 @@ func catchRequests() *signals {
 }
 
 // catchEnd begins to catch SIGTERM and SIGINT, which end the context; a second
-// one of them kills, unless it is an echo of the first.
-func (s *signals) catchEnd(ctx context.Context) context.Context {
-	ctx, cancel := context.WithCancel(ctx)
+// one of them kills, unless it is an echo of the first. Where restart is not nil,
+// SIGUSR2 does the same, with restart as the cause.
+func (s *signals) catchEnd(ctx context.Context, restart error) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
 	// The channel has room for those that come at once, and stays registered
 	// after the first: if the signals got their usual effect back then, a
 	// second one that comes meanwhile would be lost.
 	end := make(chan os.Signal, 4)
 	signal.Notify(end, syscall.SIGTERM, syscall.SIGINT)
+	if restart != nil {
+		signal.Notify(end, syscall.SIGUSR2)
+	}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		var first os.Signal
@@ -52,7 +56,10 @@ func (s *signals) catchEnd(ctx context.Context) context.Context {
 			switch {
 			case first == nil:
 				first, at = s, time.Now()
-				cancel()
+				if s == syscall.SIGUSR2 {
+					cancel(restart)
+				}
+				cancel(nil)
 			case s != first || time.Since(at) >= echo:
 				die(s.(syscall.Signal))
 			}
@@ -65,7 +72,7 @@ func (s *signals) catchEnd(ctx context.Context) context.Context {
 		signal.Stop(end)
 		close(end)
 		wg.Wait()
-		cancel()
+		cancel(nil)
 	}
 	return ctx
 }

@@ -33,7 +33,7 @@ func waitFor(cond func() bool) bool {
 func TestSignals(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent(), goleak.IgnoreAnyFunction("os/signal.loop"))
 	sig := catchRequests()
-	ctx := sig.catchEnd(context.Background())
+	ctx := sig.catchEnd(context.Background(), nil)
 	defer sig.release()
 	raise := func(s syscall.Signal) {
 		if err := syscall.Kill(os.Getpid(), s); err != nil {

@@ -29,7 +29,7 @@ func newFDBPrinter(w io.Writer, f format) printer {
 	case formatDeployed:
 		return &grouper{members: &fdbDeployed{w: w}}
 	case formatJSON:
-		return &fdbJSON{w: w}
+		return &arrayPrinter{w: w}
 	}
 	return &grouper{members: &fdbText{w: w, width: addressWidth, last: -1}}
 }
@@ -208,37 +208,4 @@ func (p *fdbDeployed) end() error {
 		p.b = append(p.b, "{}\n"...)
 	}
 	return p.next()
-}
-
-// fdbJSON prints one JSON array of all entries, one a line, each with all that
-// the daemon says.
-type fdbJSON struct {
-	w    io.Writer
-	open bool
-}
-
-func (p *fdbJSON) piece(data json.RawMessage) error {
-	var entries []json.RawMessage
-	if err := json.Unmarshal(data, &entries); err != nil {
-		return fmt.Errorf("the answer is not understood: %w", err)
-	}
-	var b []byte
-	for _, e := range entries {
-		start := ",\n"
-		if !p.open {
-			start, p.open = "[\n", true
-		}
-		b = append(append(b, start...), e...)
-	}
-	_, err := p.w.Write(b)
-	return err
-}
-
-func (p *fdbJSON) end() error {
-	text := "\n]\n"
-	if !p.open {
-		text = "[]\n"
-	}
-	_, err := io.WriteString(p.w, text)
-	return err
 }

@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -21,9 +20,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"github.com/spf13/pflag"
 	"go.uber.org/goleak"
 
+	"vxsnd/internal/config"
 	"vxsnd/internal/control"
 )
 
@@ -89,6 +88,13 @@ func cannedProcess(program string) control.Process {
 	}
 }
 
+// shownConfig is the configuration of a daemon in scripts.
+var shownConfig = func() config.Config {
+	c := config.Default()
+	c.NodeID, c.VRF, c.Holdtime = 1<<63+1, "blue & <red>", time.Minute
+	return c
+}()
+
 // cannedCommands answer with entries in parts of size.
 func cannedCommands(s control.Status, peers []control.Peer, fdb control.FDBPart, size int) []control.Command {
 	return []control.Command{
@@ -111,7 +117,23 @@ func cannedCommands(s control.Status, peers []control.Peer, fdb control.FDBPart,
 			}
 			return nil
 		}},
+		cannedConfig(),
 	}
+}
+
+// cannedConfig answers with shownConfig.
+func cannedConfig() control.Command {
+	return control.Command{Name: control.CommandConfig, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+		var a control.ConfigArgs
+		if err := control.DecodeArgs(args, &a); err != nil {
+			return err
+		}
+		values, err := configValues(config.Vxsnd, &shownConfig, a.Name)
+		if err != nil {
+			return err
+		}
+		return send(values)
+	}}
 }
 
 // serveControl runs a daemon's management socket until the returned function
@@ -199,8 +221,14 @@ func TestVxsndctlScript(t *testing.T) {
 			return func() {}, l.Close()
 		},
 	}
+	runCtlScripts(t, "testdata/vxsndctl", daemons)
+}
+
+// runCtlScripts runs the scripts of a directory against daemons, whose sockets
+// are in the directory that $D names.
+func runCtlScripts(t *testing.T, dir string, daemons map[string]func(path string) (func(), error)) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 "testdata/vxsndctl",
+		Dir:                 dir,
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Deadline:            time.Now().Add(2 * patience),
@@ -260,7 +288,7 @@ func TestAPagerThatWaitsDoesNotHoldTheDaemonUp(t *testing.T) {
 	defer stop()
 	g := &gate{open: make(chan struct{})}
 	done := make(chan error)
-	go func() { done <- runVxsndctl([]string{"fdb", "-u", path, "--json"}, g) }()
+	go func() { done <- vxsndctl.run([]string{"fdb", "-u", path, "--json"}, g) }()
 	select {
 	case <-sent:
 	case err := <-done:
@@ -292,78 +320,11 @@ func TestAnOutputThatFailsIsReported(t *testing.T) {
 	defer stop()
 	broken := errors.New("no space")
 	for _, args := range [][]string{{"show"}, {"peers"}, {"peers", "-j"}, {"fdb"}, {"fdb", "-j"}, {"fdb", "--json"}} {
-		if err := runVxsndctl(append(args, "-u", path), full{broken}); !errors.Is(err, broken) {
+		if err := vxsndctl.run(append(args, "-u", path), full{broken}); !errors.Is(err, broken) {
 			t.Errorf("%q: got %v, want %v", args, err, broken)
 		}
-		if err := runVxsndctl(append(args, "-u", path), full{syscall.EPIPE}); err != nil {
+		if err := vxsndctl.run(append(args, "-u", path), full{syscall.EPIPE}); err != nil {
 			t.Errorf("%q: got %v of a reader that has left, want nil", args, err)
-		}
-	}
-}
-
-func TestVxsndctlManualNamesEachFlagAndCommand(t *testing.T) {
-	text, err := os.ReadFile("../../docs/vxsndctl.8")
-	if err != nil {
-		t.Fatal(err)
-	}
-	manual := string(text)
-	has := func(pattern string) {
-		t.Helper()
-		if !regexp.MustCompile(`(?m)` + pattern).MatchString(manual) {
-			t.Errorf("got no line that matches %s", pattern)
-		}
-	}
-	newVxsndctlFlags().VisitAll(func(f *pflag.Flag) {
-		name := `-` + f.Name
-		switch {
-		case f.Name == f.Shorthand:
-			has(`^\.It Fl ` + f.Shorthand + `$`)
-			name = f.Shorthand
-		case f.Shorthand != "":
-			has(`^\.It Fl ` + f.Shorthand + ` , -` + f.Name + `( Ar |$)`)
-		default:
-			has(`^\.It Fl -` + f.Name + `( Ar |$)`)
-		}
-		if !strings.Contains(vxsndctlHelp, " -"+name) {
-			t.Errorf("-%s is not in the help", name)
-		}
-	})
-	for _, c := range ctlCommands {
-		has(`^\.It Cm ` + c.name + `( |$)`)
-		if !strings.Contains(vxsndctlHelp, "\n  "+c.name+" ") {
-			t.Errorf("%s is not in the help", c.name)
-		}
-	}
-	for _, path := range vxsndSockets {
-		has(`^\.It Pa ` + regexp.QuoteMeta(path) + `$`)
-		if !strings.Contains(vxsndctlHelp, path) {
-			t.Errorf("%s is not in the help", path)
-		}
-	}
-	// Every member of the JSON that --json prints.
-	values := []any{cannedStatus(), cannedStatus().Anycast, askedPeer(), control.Status{Waiting: "x", Asking: true}, control.Anycast{Problem: "x"}}
-	for _, p := range cannedPeers() {
-		values = append(values, p, p.LastDump)
-	}
-	for _, e := range cannedFDB() {
-		values = append(values, e)
-	}
-	for _, v := range values {
-		b, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var members map[string]any
-		if err := json.Unmarshal(b, &members); err != nil {
-			t.Fatal(err)
-		}
-		for name := range members {
-			has(`^\.It Cm (\S+ , )*` + name + `( , \S+)*$`)
-		}
-	}
-	for line := range strings.Lines(vxsndctlHelp) {
-		if len(line) > helpWidth+1 {
-			t.Errorf("got help line %q, want at most %d bytes", line, helpWidth)
 		}
 	}
 }

@@ -37,7 +37,8 @@ type ConfigArgs struct {
 // an option that needs a restart.
 type ConfigValue struct {
 	Name string `json:"name"`
-	// Value and Default are in the syntax of the configuration file.
+	// Value and Default are in the syntax of the configuration file. A very long
+	// value is cut, and ends with an ellipsis then.
 	Value   string `json:"value"`
 	Default string `json:"default"`
 }

@@ -183,10 +183,7 @@ type Dump struct {
 }
 
 // FDBArgs are the arguments of CommandFDB.
-type FDBArgs struct {
-	// VNI is the one VNI to answer for, nil for all.
-	VNI *uint32 `json:"vni,omitempty"`
-}
+type FDBArgs = VNIArgs
 
 // An FDBEntry is one reason for a VTEP to be a member of a VNI.
 type FDBEntry struct {

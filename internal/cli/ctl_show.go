@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"vxsnd/internal/control"
+)
+
+// keyWidth is how wide the keys of show are.
+const keyWidth = 20
+
+// sections returns what writes a heading, and a line below it.
+func sections(b *bytes.Buffer) (section func(title string), pair func(key, format string, a ...any)) {
+	section = func(title string) { fmt.Fprintf(b, "\n%s\n", title) }
+	pair = func(key, format string, a ...any) {
+		fmt.Fprintf(b, "  %-*s%s\n", keyWidth, key+":", fmt.Sprintf(format, a...))
+	}
+	return section, pair
+}
+
+// showProcess writes which daemon answers.
+func showProcess(pair func(key, format string, a ...any), p *control.Process) {
+	pair("Version", "%s %s, process %d", p.Program, p.Version, p.PID)
+	pair("Started", "%s, %s ago", p.Started.Local().Format(time.RFC3339), uptime(p.UptimeSeconds))
+}
+
+// showFiles writes what a daemon reads, and what it could not write.
+func showFiles(pair func(key, format string, a ...any), p *control.Process) {
+	pair("Configuration", "%s", cmp.Or(strings.Join(p.ConfigFiles, ", "), "none"))
+	pair("Log lines lost", "%d", p.LogLinesLost)
+}
+
+// showChecks writes the start-up checks that failed, if any did.
+func showChecks(b *bytes.Buffer, checks []control.Check) {
+	if len(checks) == 0 {
+		return
+	}
+	b.WriteString("\nStart-up checks that failed\n")
+	for _, c := range checks {
+		fmt.Fprintf(b, "  %s: %s\n", c.Name, c.Text)
+		if c.Fix != "" {
+			fmt.Fprintf(b, "    fix: %s\n", c.Fix)
+		}
+	}
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// counts returns what is not 0, as name=count, in the order of the names.
+func counts[N int | uint64](m map[string]N) string {
+	var text []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if m[name] != 0 {
+			text = append(text, fmt.Sprintf("%s=%d", name, m[name]))
+		}
+	}
+	return cmp.Or(strings.Join(text, " "), "none")
+}
+
+// uptime returns a time as 1d2h3m4s: time.Duration knows no days.
+func uptime(seconds int64) string {
+	const day = 24 * 60 * 60
+	text := (time.Duration(seconds%day) * time.Second).String()
+	if days := seconds / day; days > 0 {
+		text = fmt.Sprintf("%dd%s", days, text)
+	}
+	return text
+}

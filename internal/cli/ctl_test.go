@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+
+	"vxsnd/internal/control"
+)
+
+// TestManualsOfControlProgramsAreComplete checks that the manual of each control
+// program and its help name each flag, command and socket, and that the manual
+// names each member of the JSON that --json prints.
+func TestManualsOfControlProgramsAreComplete(t *testing.T) {
+	values := map[*ctlProgram][]any{
+		vxsndctl: {cannedStatus(), cannedStatus().Anycast, askedPeer(), control.Status{Waiting: "x", Asking: true}, control.Anycast{Problem: "x"}, control.ConfigValue{}},
+		vxrdctl:  {cannedRegistrar(), control.ConfigValue{}},
+	}
+	for _, p := range cannedPeers() {
+		values[vxsndctl] = append(values[vxsndctl], p, p.LastDump)
+	}
+	for _, e := range cannedFDB() {
+		values[vxsndctl] = append(values[vxsndctl], e)
+	}
+	for _, v := range cannedVXLANs() {
+		values[vxrdctl] = append(values[vxrdctl], v)
+	}
+	for _, l := range cannedLists() {
+		values[vxrdctl] = append(values[vxrdctl], l)
+	}
+	for p, values := range values {
+		t.Run(p.name, func(t *testing.T) { checkCtlManual(t, p, values) })
+	}
+}
+
+func checkCtlManual(t *testing.T, p *ctlProgram, values []any) {
+	text, err := os.ReadFile("../../docs/" + p.name + ".8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	manual := string(text)
+	has := func(pattern string) {
+		t.Helper()
+		if !regexp.MustCompile(`(?m)` + pattern).MatchString(manual) {
+			t.Errorf("got no line that matches %s", pattern)
+		}
+	}
+	newCtlFlags(p.name).VisitAll(func(f *pflag.Flag) {
+		name := `-` + f.Name
+		switch {
+		case f.Name == f.Shorthand:
+			has(`^\.It Fl ` + f.Shorthand + `$`)
+			name = f.Shorthand
+		case f.Shorthand != "":
+			has(`^\.It Fl ` + f.Shorthand + ` , -` + f.Name + `( Ar |$)`)
+		default:
+			has(`^\.It Fl -` + f.Name + `( Ar |$)`)
+		}
+		if !strings.Contains(p.help, " -"+name) {
+			t.Errorf("-%s is not in the help", name)
+		}
+	})
+	for _, c := range p.commands {
+		has(`^\.It Cm ` + c.name + `( Op Ar |$)`)
+		has(`^\.Ss ` + c.name + `$`)
+		if !strings.Contains(p.help, "\n  "+c.name+" ") {
+			t.Errorf("%s is not in the help", c.name)
+		}
+	}
+	for _, path := range p.sockets {
+		has(`^\.It Pa ` + regexp.QuoteMeta(path) + `$`)
+		if !strings.Contains(p.help, path) {
+			t.Errorf("%s is not in the help", path)
+		}
+	}
+	for _, v := range values {
+		b, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var members map[string]any
+		if err := json.Unmarshal(b, &members); err != nil {
+			t.Fatal(err)
+		}
+		for name := range members {
+			has(`^\.It Cm (\S+ , )*` + name + `( , \S+)*$`)
+		}
+	}
+	for line := range strings.Lines(p.help) {
+		if len(line) > helpWidth+1 {
+			t.Errorf("got help line %q, want at most %d bytes", line, helpWidth)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"fmt"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/config"
+	"vxsnd/internal/preflight"
+	"vxsnd/internal/process"
+	"vxsnd/internal/registrar"
+)
+
+// A registrarService is the registration daemon as a daemon sees it.
+type registrarService struct {
+	*registrar.Registrar
+	cfg config.Config // of the start
+}
+
+func newRegistrarService(c config.Config, log logrus.FieldLogger) (service, error) {
+	r, err := registrar.New(c, log)
+	if err != nil {
+		return nil, err
+	}
+	return &registrarService{r, c}, nil
+}
+
+// Prepare calls that of the registrar.
+func (s *registrarService) Prepare(c config.Config) (change, error) {
+	p, err := s.Registrar.Prepare(c)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Needs says what the configuration asks of the machine.
+func (s *registrarService) Needs() preflight.Input { return registrarNeeds(&s.cfg) }
+
+// registrarNeeds is what a registration daemon asks of the machine: that what
+// others send to its devices is not filtered.
+func registrarNeeds(c *config.Config) preflight.Input { return preflight.Input{VRF: c.VRF} }
+
+// Capabilities are CAP_NET_ADMIN for flood entries.
+func (s *registrarService) Capabilities() []process.Capability {
+	if s.cfg.HeadRep {
+		return []process.Capability{process.NetAdmin}
+	}
+	return nil
+}
+
+// cleanUpEntries removes the flood entries that a crash has left, and says how
+// many.
+func cleanUpEntries(c config.Config) (removed []string, err error) {
+	n, err := registrar.Cleanup(c)
+	if n > 0 {
+		removed = []string{fmt.Sprintf("%d flood entries", n)}
+	}
+	return removed, err
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"strings"
+	"text/tabwriter"
+
+	"vxsnd/internal/control"
+)
+
+// vxrdctl is the control program of vxrd. Its daemon is looked for as a service of
+// systemd, and by its own default.
+var vxrdctl = &ctlProgram{
+	name:    "vxrdctl",
+	sockets: []string{"/run/vxrd/vxrd.sock", "/var/run/vxrd.sock"},
+	commands: []ctlCommand{
+		{name: "show", asks: control.CommandShow, printer: printWhole(registrarText)},
+		{name: "vxlans", asks: control.CommandVXLANs, operand: vniOperand, printer: printList(vxlansText, vxlansDeployed)},
+		{name: "vxlans hrep", asks: control.CommandPeers, operand: vniOperand, first: ifHeadEnd, printer: printList(programmedText, membersDeployed)},
+		{name: "peers", asks: control.CommandPeers, operand: vniOperand, first: ifHeadEnd, printer: printList(membersText, membersDeployed)},
+		{name: "get config", asks: control.CommandConfig, operand: optionOperand, printer: newConfigPrinter},
+	},
+	help: `Usage: vxrdctl [-u FILE] [-j | --json] COMMAND
+
+Shows what a running vxrd has registered, and which VTEPs it was told of.
+
+Commands:
+  show                 how the daemon does: registrations, answers, warnings
+  vxlans [VNI]         the VNIs that are registered, and those that are not
+  vxlans hrep [VNI]    the VNIs with flood entries in the kernel, and how many
+  peers [VNI]          the VTEPs of each VNI, with head-end replication
+  get config [NAME]    the configuration that is in force, or one option of it
+  help                 print this help and exit
+
+Flags:
+  -u, --udsfile FILE   the daemon's Unix socket for management (default
+                       /run/vxrd/vxrd.sock, then /var/run/vxrd.sock)
+  -j                   print JSON in the shape of the Python suite
+      --json           print JSON with all that is known
+  -V, --version        print the version and exit
+  -h, --help           print this help and exit
+
+Flags may stand before and behind the command. See vxrdctl(8) for more.
+
+Exit status: 0 done, 1 the daemon refused or was not reached, 2 usage.
+`,
+}
+
+// headEndOff is what the Python suite says where there are no flood lists.
+const headEndOff = "Head-end replication is turned off on this device.\n" +
+	"This command will not provide any output\n"
+
+// ifHeadEnd asks whether there are flood lists, and says so where there are none.
+func ifHeadEnd(ctx context.Context, c *control.Client, f format, w io.Writer) (bool, error) {
+	p := &keeper[control.Registrar]{}
+	err := c.Call(ctx, control.CommandShow, nil, p.piece)
+	if err == nil {
+		err = p.end()
+	}
+	if err != nil || p.value.HeadRep {
+		return err == nil, err
+	}
+	_, err = io.WriteString(w, map[format]string{formatText: headEndOff, formatDeployed: "{}\n", formatJSON: "[]\n"}[f])
+	return false, err
+}
+
+// table returns what writes rows in columns, under their heads, and what ends it.
+func table(b *bytes.Buffer, heads ...string) (row func(cells ...string), end func()) {
+	t := tabwriter.NewWriter(b, 8, 0, len(columnGap), ' ', 0)
+	row = func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
+	var lines []string
+	for _, h := range heads {
+		lines = append(lines, strings.Repeat("=", len(h)))
+	}
+	row(heads...)
+	row(lines...)
+	return row, func() { t.Flush() } // a bytes.Buffer takes everything
+}
+
+func addresses(as []netip.Addr) string {
+	text := make([]string, len(as))
+	for i, a := range as {
+		text[i] = a.String()
+	}
+	return strings.Join(text, ", ")
+}
+
+// of names a VNI of a device. A device that has none comes with VNI 0.
+func of(device string, vni uint32) string {
+	if vni == 0 {
+		return device
+	}
+	return fmt.Sprintf("%s, VNI %d", device, vni)
+}
+
+// vxlansText writes what is registered as the Python suite does, and below it
+// what is not.
+func vxlansText(b *bytes.Buffer, all []control.VXLAN) {
+	row, end := table(b, "VNI", "Local Addr", "Svc Node")
+	empty := true
+	for i := range all {
+		if v := &all[i]; v.Registered {
+			empty = false
+			row(fmt.Sprint(v.VNI), v.Local.String(), addresses(v.ServiceNodes))
+		}
+	}
+	end()
+	if empty {
+		b.WriteString("Empty\n")
+	}
+	head := "\nNot registered:\n"
+	for i := range all {
+		if v := &all[i]; !v.Registered {
+			fmt.Fprintf(b, "%s  %s: %s\n", head, of(v.Device, v.VNI), oneLine(v.Reason))
+			head = ""
+		}
+	}
+}
+
+// vxlansDeployed writes what is registered as one JSON object:
+// {"VNI": ["device", "local address", "service nodes"], …}.
+func vxlansDeployed(b *bytes.Buffer, all []control.VXLAN) {
+	sep := "{"
+	for i := range all {
+		if v := &all[i]; v.Registered {
+			fmt.Fprintf(b, `%s"%d": [%s, "%s", "%s"]`, sep, v.VNI, quoted(v.Device), v.Local, addresses(v.ServiceNodes))
+			sep = ", "
+		}
+	}
+	closeObject(b, sep)
+}
+
+// quoted returns a string as JSON has it.
+func quoted(s string) []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic("cli: a string does not become JSON: " + err.Error())
+	}
+	return b
+}
+
+// closeObject ends a JSON object whose next member would begin with sep.
+func closeObject(b *bytes.Buffer, sep string) {
+	if sep == "{" {
+		b.WriteString("{")
+	}
+	b.WriteString("}\n")
+}
+
+// membersText writes flood lists as the Python suite does, and below them what
+// is to be known about some.
+func membersText(b *bytes.Buffer, all []control.FloodList) {
+	row, end := table(b, "VNI", "Peer Addrs")
+	for i := range all {
+		row(fmt.Sprint(all[i].VNI), cmp.Or(addresses(all[i].Members), "-"))
+	}
+	end()
+	if len(all) == 0 {
+		b.WriteString("Empty\n")
+	}
+	listNotes(b, all)
+}
+
+// programmedText writes which flood lists have entries in the kernel.
+func programmedText(b *bytes.Buffer, all []control.FloodList) {
+	row, end := table(b, "VNI", "Device", "Entries", "Of Others")
+	empty := true
+	for i := range all {
+		if l := &all[i]; l.Own > 0 {
+			empty = false
+			row(fmt.Sprint(l.VNI), l.Device, fmt.Sprint(l.Own), fmt.Sprint(l.Foreign))
+		}
+	}
+	end()
+	if empty {
+		b.WriteString("Empty\n")
+	}
+	listNotes(b, all)
+}
+
+// listNotes writes what is wrong with flood lists. Those that are stale are
+// mostly all of them, and told in one line.
+func listNotes(b *bytes.Buffer, all []control.FloodList) {
+	sep, stale := "\n", 0
+	note := func(format string, a ...any) {
+		fmt.Fprintf(b, sep+format+"\n", a...)
+		sep = ""
+	}
+	for i := range all {
+		l := &all[i]
+		if l.Stale {
+			stale++
+		}
+		if l.Managed {
+			note("%s: left alone, since another daemon manages its entries (hrep_devices)", of(l.Device, l.VNI))
+		}
+		if l.Problem != "" {
+			note("%s: %s", of(l.Device, l.VNI), oneLine(l.Problem))
+		}
+	}
+	if stale > 0 {
+		note("%d of %d lists are stale: kept as they were, since no service node answers", stale, len(all))
+	}
+}
+
+// membersDeployed writes flood lists as one JSON object: {"VNI": ["address", …], …}.
+func membersDeployed(b *bytes.Buffer, all []control.FloodList) {
+	sep := "{"
+	for i := range all {
+		fmt.Fprintf(b, `%s"%d": [`, sep, all[i].VNI)
+		for j, a := range all[i].Members {
+			if j > 0 {
+				b.WriteString(", ")
+			}
+			fmt.Fprintf(b, `"%s"`, a)
+		}
+		b.WriteString("]")
+		sep = ", "
+	}
+	closeObject(b, sep)
+}
