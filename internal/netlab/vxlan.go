@@ -91,14 +91,18 @@ func (n *Namespace) changeVNIs(typ int, dev string, first, last uint32, remote n
 }
 
 // MapVLANs has VLANs of a bridge's port, a VXLAN device, travel as the VNIs from
-// vni on. The bridge is made one that knows VLANs. A last of 0 is one VLAN alone.
+// vni on. The bridge is made one that knows VLANs, and is in the first of them
+// itself. A last of 0 is one VLAN alone.
 func (n *Namespace) MapVLANs(bridge, port string, first, last uint16, vni uint32) error {
 	err := n.withLink(bridge, "filter VLANs of", func(l netlink.Link) error {
 		msg := nl.NewIfInfomsg(unix.AF_UNSPEC)
 		msg.Index = int32(l.Attrs().Index)
 		info, data := linkInfo("bridge")
 		data.AddRtAttr(nl.IFLA_BR_VLAN_FILTERING, []byte{1})
-		return n.request(unix.RTM_NEWLINK, 0, msg, info)
+		if err := n.request(unix.RTM_NEWLINK, 0, msg, info); err != nil {
+			return err
+		}
+		return n.nl.BridgeVlanAdd(l, first, false, false, true, false)
 	})
 	if err != nil {
 		return err
