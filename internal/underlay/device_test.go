@@ -3,6 +3,7 @@
 package underlay_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/logging"
 	"vxsnd/internal/netlab"
@@ -226,6 +229,28 @@ func TestVLANsOfABridgePortAreFollowed(t *testing.T) {
 	r.want(t, "ext local 192.0.2.1 external")
 	check(t, r.MapVLANs("br", "ext", 30, 0, 30))
 	r.want(t, "ext 30 local 192.0.2.1 external")
+
+	// The flood entries of a VNI are for its VLAN.
+	var f *underlay.FDB
+	check(t, r.Do(func() (err error) {
+		f, err = underlay.OpenFDB()
+		return err
+	}))
+	defer f.Close()
+	check(t, r.other.AddAddr("eth0", netip.MustParsePrefix("192.0.2.2/24")))
+	e := underlay.FloodEntry{Index: must(r.Link("ext"))(t).Index, VNI: 30, Dst: addr("192.0.2.2")}
+	if errs := f.Apply([]underlay.FloodChange{{FloodEntry: e}}); errs != nil {
+		t.Fatal(errs)
+	}
+	c := must(r.other.Capture("eth0"))(t)
+	mac := must(r.Link("br"))(t).MAC
+	check(t, r.Send("br", netlab.Ethernet(netlab.Broadcast, mac, unix.ETH_P_8021Q, []byte("\x00\x1e\x88\xb5to all"))))
+	ctx, cancel := context.WithTimeout(t.Context(), umlPatience/4)
+	defer cancel()
+	ps := must(c.Wait(ctx, 1, func(p *netlab.Packet) bool { return p.UDPTo(4789) }))(t)
+	if vni, inner, err := ps[0].VXLAN(); err != nil || vni != 30 || !bytes.Contains(inner, []byte("to all")) {
+		t.Errorf("got VNI %v, frame % x, %v, want 30", vni, inner, err)
+	}
 	check(t, r.SetNoMaster("ext"))
 	r.want(t, "ext local 192.0.2.1 external")
 }

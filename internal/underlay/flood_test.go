@@ -392,8 +392,8 @@ func TestNames(t *testing.T) {
 		}))
 		return s
 	}
-	if id(r.Namespace) != id(r.Namespace) || id(r.Namespace) == id(other) {
-		t.Errorf("got %s twice, and %s for another", id(r.Namespace), id(other))
+	if a, b, c := id(r.Namespace), id(r.Namespace), id(other); a != b || a == c {
+		t.Errorf("got %s and %s, and %s for another", a, b, c)
 	}
 	if a, b := must(underlay.BootID())(t), must(underlay.BootID())(t); a != b || len(a) != 36 {
 		t.Errorf("got %q and %q, want a UUID twice", a, b)

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package underlay_test
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"testing"
+
+	"vxsnd/internal/netlab"
+	"vxsnd/internal/underlay"
+)
+
+// A device whose underlay link is in a VRF:
+//
+//	machine vx over eth0 192.0.2.1/24 in blue ──── other 192.0.2.2
+func TestVRF(t *testing.T) {
+	if inUML(t, "vrf", "vrf", "vxlan", "veth", "bridge") {
+		return
+	}
+	r := newDeviceRig(t)
+	check(t, r.other.AddAddr("eth0", netip.MustParsePrefix("192.0.2.2/24")))
+	check(t, r.AddVXLAN("vx", netlab.VXLAN{VNI: 5, Local: addr("192.0.2.1"), Device: "eth0"}))
+	r.want(t, "vx 5 local 192.0.2.1")
+
+	// Directly, and as a port of a bridge that is in the VRF.
+	check(t, r.AddVRF("red", 11))
+	check(t, r.AddBridge("br", 0))
+	check(t, r.SetMaster("eth0", "br"))
+	check(t, r.SetMaster("br", "red"))
+	r.want(t, "vx 5 local 192.0.2.1 vrf red")
+	check(t, r.SetDown("red"))
+	check(t, r.Rename("red", "pink"))
+	r.want(t, "vx 5 local 192.0.2.1 vrf pink")
+	check(t, r.SetNoMaster("br"))
+	r.want(t, "vx 5 local 192.0.2.1")
+	check(t, r.SetNoMaster("eth0"))
+	check(t, r.AddVRF("blue", 10))
+	check(t, r.SetMaster("eth0", "blue"))
+	r.want(t, "vx 5 local 192.0.2.1 vrf blue")
+
+	if got, err := r.d.Source(addr("192.0.2.2"), "blue"); err != nil || got != addr("192.0.2.1") {
+		t.Errorf("got source %v, %v, want 192.0.2.1", got, err)
+	}
+	if got, err := r.d.Source(addr("192.0.2.2"), ""); err == nil {
+		t.Errorf("got source %v outside the VRF, want none", got)
+	}
+
+	// What floods goes by the VRF.
+	var f *underlay.FDB
+	check(t, r.Do(func() (err error) {
+		f, err = underlay.OpenFDB()
+		return err
+	}))
+	defer f.Close()
+	index := must(r.Link("vx"))(t).Index
+	if errs := f.Apply(add(index, "192.0.2.2")); errs != nil {
+		t.Fatal(errs)
+	}
+	c := must(r.other.Capture("eth0"))(t)
+	in := netlab.Ethernet(netlab.Broadcast, must(r.Link("vx"))(t).MAC, 0x88b5, []byte("to all"))
+	check(t, r.Send("vx", in))
+	ctx, cancel := context.WithTimeout(t.Context(), umlPatience/4)
+	defer cancel()
+	must(c.Wait(ctx, 1, func(p *netlab.Packet) bool {
+		_, inner, err := p.VXLAN()
+		return err == nil && bytes.Equal(inner, in)
+	}))(t)
+
+	if got := kinds(f.Apply(add(index, "192.0.2.2"))); len(got) != 1 || got[0] != "exists" {
+		t.Errorf("got %q, want that it exists", got)
+	}
+	check(t, r.AddFDB("vx", zero, addr("192.0.2.3"))) // as if made before the VRF
+	if errs := f.Apply(remove(index, "192.0.2.2", "192.0.2.3")); errs != nil {
+		t.Errorf("remove: got %v", errs)
+	}
+	if got := entries(must(f.Read(index))(t)); len(got) != 0 {
+		t.Errorf("got entries %q, want none", got)
+	}
+	check(t, r.SetNoMaster("eth0"))
+	r.want(t, "vx 5 local 192.0.2.1")
+}
