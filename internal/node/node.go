@@ -29,6 +29,7 @@ import (
 	"vxsnd/internal/register"
 	"vxsnd/internal/sock"
 	"vxsnd/internal/underlay"
+	"vxsnd/internal/vxfld"
 	"vxsnd/internal/vxlan"
 )
 
@@ -48,6 +49,7 @@ type Node struct {
 	repeats  logging.Limiter
 	ready    chan struct{} // closed when the node serves
 	swept    atomic.Int64  // fdb.Time of the last sweep
+	began    atomic.Int64  // fdb.Time of the start
 	meter    meter
 
 	ran        bool          // Run has been called
@@ -134,9 +136,17 @@ func floodSettings(c *config.Config) flood.Settings {
 func (n *Node) registerSettings(c *config.Config) register.Settings {
 	return register.Settings{
 		Holdtime: holdtime(c.Holdtime), MaxPacketSize: c.MaxPacketSize, Peer: n.guard.isPeer,
-		Believed: n.guard.believes, Seen: n.guard.see,
+		Believed: n.guard.believes, Seen: n.guard.see, Partial: n.partial,
 		Static: func(vni vxlan.VNI, a netip.Addr) bool { _, known := n.group.Via(vni, a); return known },
 	}
+}
+
+// partial tells whether there may be members that have not registered with this
+// node since it started. A peer's table makes no difference: that peer may have
+// started a moment ago, too.
+func (n *Node) partial() bool {
+	const usual = time.Duration(vxfld.HoldtimeDefault) * time.Second
+	return clock().Sub(fdb.Time(n.began.Load())) < usual
 }
 
 // memberBatch is how many static members are taken in at once.
@@ -187,6 +197,7 @@ func (n *Node) Listen(ctx context.Context) error {
 	n.guard.setOwn(own)
 	n.checkAddresses(own)
 	n.swept.Store(int64(clock())) // Alive counts from now
+	n.began.Store(int64(clock()))
 
 	// The control socket comes first: it is shared with nobody, so a second
 	// node on this address ends here.

@@ -156,7 +156,10 @@ func (a *sender) serve(ctx context.Context, k *asker) {
 // servePart goes on with one part and tells whether it is done. Each VNI is
 // read from the table when its turn comes, so a large table is never copied.
 func (a *sender) servePart(ctx context.Context, st *Settings, k *asker, p *part, rd *round) bool {
-	head := vxfld.Refresh{Holdtime: vxfld.HoldtimeOf(st.Holdtime)}
+	head := vxfld.Refresh{
+		Holdtime: vxfld.HoldtimeOf(st.Holdtime),
+		Partial:  p.version == vxfld.V3 && st.Partial != nil && st.Partial(), // others have no place for it
+	}
 	pack, err := vxfld.NewPacker(p.version, head, st.MaxPacketSize-vxfld.Overhead)
 	if err != nil {
 		panic("register: " + err.Error())

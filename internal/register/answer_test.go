@@ -104,6 +104,33 @@ func TestAnswerContent(t *testing.T) {
 	}
 }
 
+// A node that may lack members says so where there is a place for it.
+func TestPartialAnswers(t *testing.T) {
+	partial := true
+	onBench(t, func(o *register.Options) { o.Partial = func() bool { return partial } }, func(b *bench) {
+		b.table.members[5] = []netip.Addr{addr("10.0.0.1")}
+		for _, step := range []struct {
+			version        vxfld.Version
+			partial, lacks bool
+		}{{vxfld.V1, true, false}, {vxfld.V2, true, false}, {vxfld.V3, true, true}, {vxfld.V3, false, false}} {
+			partial = step.partial
+			q := vxfld.Refresh{Originator: true, Holdtime: 90, VNIs: names(5, addr("10.0.0.1"))}
+			if step.version != vxfld.V1 {
+				q.Response = vxfld.ResponseRequested
+			}
+			b.send(vtep1, refresh(t, step.version, q))
+			b.pass(time.Second)
+			got := b.conn.sent()
+			if len(got) != 1 {
+				t.Fatalf("version %d: got %d messages, want one", step.version, len(got))
+			}
+			if _, r := parse(t, got[0].b); r.Partial != step.lacks || len(r.VNIs) != 1 {
+				t.Errorf("version %d: got %+v, want partial %v", step.version, r, step.lacks)
+			}
+		}
+	})
+}
+
 // An answer comes from the address that was asked, unless no packet can carry
 // that as its source.
 func TestAnswerFromTheAddressAsked(t *testing.T) {

@@ -110,6 +110,10 @@ type Settings struct {
 	// that or has it age. It may be called concurrently; nil stands for no.
 	Static func(vni vxlan.VNI, a netip.Addr) bool
 
+	// Partial tells whether the table may lack members, so that answers must not be
+	// taken for complete. It may be called concurrently; nil stands for no.
+	Partial func() bool
+
 	// Pause is the time between two bursts of one answer; 100 ms where 0.
 	Pause time.Duration
 
