@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package headend
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/netip"
+
+	"vxsnd/internal/logging"
+	"vxsnd/internal/underlay"
+)
+
+// Open locks and reads the journal, and makes it where there is none. What is in
+// the journal and in the kernel is own. The error about a file that another
+// process has locked matches ErrInUse; an error that an operator can do
+// something about has a startup.Hint.
+func Open(o Options) (*Lists, error) { return open(o, true) }
+
+// errOtherSpace says that there are entries, but not here.
+var errOtherSpace = errors.New("is about another network namespace")
+
+// open is Open. Without daemon it makes no file, and leaves what is about
+// another namespace.
+func open(o Options, daemon bool) (*Lists, error) {
+	l := &Lists{
+		kernel:   o.Kernel,
+		log:      logging.OrDiscard(o.Log).WithField("task", task),
+		wake:     make(chan struct{}, 1),
+		left:     map[int]struct{}{},
+		lists:    map[Key]*list{},
+		places:   map[place]*list{},
+		settings: o.Settings,
+	}
+	var err error
+	if l.journal, err = openJournal(o, daemon); err != nil {
+		return nil, err
+	}
+	c, err := l.journal.load()
+	if err != nil {
+		l.log.WithError(err).Warn("state file could not be read to its end")
+	}
+	switch {
+	case c.kind == strange:
+		err = explain(o.StateFile, fmt.Errorf("%w: holds something else than flood entries", errRefused))
+	case c.kind == otherSpace && !daemon:
+		err = fmt.Errorf("state file %s: %w", o.StateFile, errOtherSpace)
+	default:
+		if c.bad > 0 {
+			l.log.WithField("count", c.bad).Warn("lines of the state file mean nothing")
+		}
+		err = l.adopt(c.lists)
+	}
+	if err != nil {
+		return nil, errors.Join(err, l.journal.close())
+	}
+	switch c.kind {
+	case otherSpace:
+		l.log.Warn("state file is about another network namespace: begun anew")
+		fallthrough
+	case otherBoot:
+		l.journal.size = 0
+	}
+	l.compact()
+	return l, nil
+}
+
+// adopt makes lists of what is in the journal and in the kernel.
+func (l *Lists) adopt(journal map[Key]map[netip.Addr]struct{}) error {
+	t, err := l.kernel.Read(0)
+	if err != nil {
+		return fmt.Errorf("read flood entries: %w", err)
+	}
+	there := byPlace(t)
+	for k, set := range journal {
+		var own []netip.Addr
+		for _, a := range there[k.place()] {
+			if _, ok := set[a]; ok {
+				own = append(own, a)
+			}
+		}
+		if len(own) > 0 {
+			li := &list{key: k, own: own, foreign: without(there[k.place()], own)}
+			l.lists[k], l.places[k.place()] = li, li
+		}
+	}
+	l.managed = maps.Clone(t.Managed)
+	return nil
+}
+
+// byPlace sorts the entries of the kernel.
+func byPlace(t underlay.FloodTable) map[place][]netip.Addr {
+	m := map[place][]netip.Addr{}
+	for _, e := range t.Entries {
+		p := place{e.Index, e.VNI}
+		m[p] = append(m[p], e.Dst)
+	}
+	for p, addrs := range m {
+		m[p] = normal(addrs)
+	}
+	return m
+}
+
+// Cleanup removes what a daemon that was killed has left, and returns how many
+// entries that were. The error matches ErrInUse while the daemon runs.
+func Cleanup(o Options) (removed int, err error) {
+	l, err := open(o, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	before := l.owned()
+	err = l.Flush()
+	return before - l.owned(), errors.Join(err, l.Close())
+}
+
+// owned returns the number of own entries.
+func (l *Lists) owned() (n int) {
+	for _, s := range l.Status() {
+		n += s.Own
+	}
+	return n
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package headend_test
+
+import (
+	"bytes"
+	"errors"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"vxsnd/internal/headend"
+)
+
+func TestRestartChangesNothing(t *testing.T) {
+	k := newKernel(t, 5, 6)
+	inBubble(t, k, func(t *testing.T, d *daemon) {
+		d.set(one, "10.0.0.1", "10.0.0.2")
+		d.set(two, "10.0.0.1")
+		k.applied = nil
+		d.restart()
+		d.compare()
+		want := map[headend.Key][]netip.Addr{one: addrs("10.0.0.1", "10.0.0.2"), two: addrs("10.0.0.1")}
+		got := d.lists.Adopted()
+		if !maps.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("got %v adopted, want %v", got, want)
+		}
+		got[one][0] = netip.Addr{} // a copy
+		d.set(one, "10.0.0.1", "10.0.0.2")
+		if len(k.applied) != 0 {
+			t.Errorf("got changes %v, want none", k.applied)
+		}
+		if got := d.lists.Adopted(); len(got) != 1 {
+			t.Errorf("got %v adopted, want only what was not named", got)
+		}
+		d.lists.Keep(map[headend.Key]struct{}{two: {}})
+		d.compare()
+		d.has(us, 6, "10.0.0.1")
+		d.lists.Keep(nil)
+		synctest.Wait()
+		d.has(us, 5, "10.0.0.1", "10.0.0.2")
+		d.has(us, 6)
+	})
+}
+
+func TestOnlyWhatIsInBothIsOwn(t *testing.T) {
+	tests := []struct {
+		name   string
+		while  func(d *daemon) // the daemon does not run
+		own    map[headend.Key][]netip.Addr
+		others []string // on device 5
+	}{
+		{"removed", func(d *daemon) {
+			delete(d.kernel.entries, entry(5, "10.0.0.1"))
+		}, map[headend.Key][]netip.Addr{one: addrs("10.0.0.2")}, nil},
+		{"added", func(d *daemon) {
+			d.kernel.entries[entry(5, "10.0.0.3")] = others
+		}, map[headend.Key][]netip.Addr{one: addrs("10.0.0.1", "10.0.0.2")}, []string{"10.0.0.3"}},
+		{"device made again", func(d *daemon) {
+			d.kernel.remake(5, 7)
+			d.kernel.entries[entry(7, "10.0.0.1")] = others
+		}, map[headend.Key][]netip.Addr{}, nil},
+		{"machine started again", func(d *daemon) {
+			d.options.BootID = "boot-2"
+			d.kernel.remake(5, 5)
+			d.kernel.entries[entry(5, "10.0.0.1")] = others
+		}, map[headend.Key][]netip.Addr{}, []string{"10.0.0.1"}},
+		{"another namespace", func(d *daemon) {
+			d.options.Namespace = "ns-2"
+			d.kernel.remake(5, 5)
+			d.kernel.entries[entry(5, "10.0.0.2")] = others
+		}, map[headend.Key][]netip.Addr{}, []string{"10.0.0.2"}},
+		{"file removed", func(d *daemon) {
+			if err := os.Remove(d.options.StateFile); err != nil {
+				d.t.Error(err)
+			}
+			d.kernel.remake(5, 5)
+			d.kernel.entries[entry(5, "10.0.0.2")] = others
+		}, map[headend.Key][]netip.Addr{}, []string{"10.0.0.2"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			k := newKernel(t, 5)
+			inBubble(t, k, func(t *testing.T, d *daemon) {
+				d.set(one, "10.0.0.1", "10.0.0.2")
+				d.end()
+				tt.while(d)
+				d.start()
+				if got := d.lists.Adopted(); !maps.EqualFunc(got, tt.own, slices.Equal) {
+					t.Errorf("got %v adopted, want %v", got, tt.own)
+				}
+				d.set(one, "10.0.0.1", "10.0.0.2")
+				d.drop(one)
+				d.has(us, 5)
+				d.has(others, 5, tt.others...)
+			})
+		})
+	}
+}
+
+// TestCrashAtEachPoint kills the daemon at each point of its way from one list
+// to another, and looks that it neither loses an entry nor takes one for own.
+func TestCrashAtEachPoint(t *testing.T) {
+	for point, reached := 0, true; reached; point++ {
+		k := newKernel(t, 5, 6)
+		k.entries[entry(5, "10.0.0.9")] = others
+		inBubble(t, k, func(t *testing.T, d *daemon) {
+			d.set(one, "10.0.0.1", "10.0.0.2")
+			left := point
+			k.crash = func() bool { left--; return left < 0 }
+			d.set(one, "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.9")
+			reached = left < 0
+			k.crash = nil
+			if crash := d.end(); crash != reached {
+				t.Fatalf("point %d: got crash %v, want %v", point, crash, reached)
+			}
+			ours := k.by(us, 5)
+			d.start()
+			if got := d.lists.Adopted()[one]; !slices.Equal(got, ours) {
+				t.Errorf("point %d: got %v adopted, want %v", point, got, ours)
+			}
+			if !slices.Contains(ours, netip.MustParseAddr("10.0.0.2")) {
+				t.Errorf("point %d: got %v, want no change of 10.0.0.2", point, ours)
+			}
+			d.set(one, "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.9")
+			d.has(us, 5, "10.0.0.2", "10.0.0.3", "10.0.0.4")
+			d.lists.Keep(nil)
+			d.drop(one)
+			d.has(us, 5)
+			d.has(others, 5, "10.0.0.9")
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+func TestFullDisk(t *testing.T) {
+	k := newKernel(t, 5)
+	inBubble(t, k, func(t *testing.T, d *daemon) {
+		d.set(one, "10.0.0.1", "10.0.0.2")
+		mend, err := d.lists.Break()
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.set(one, "10.0.0.2", "10.0.0.3")
+		d.has(us, 5, "10.0.0.2")
+		if got := d.lists.Status()[one].Problem; got == "" {
+			t.Error("got no problem, want the disk's")
+		}
+		d.compare()
+		if lines, _ := d.logged("state file cannot be written: no flood entries are added until it can"); lines != 1 {
+			t.Errorf("got %d warnings, want 1", lines)
+		}
+		if err := mend(); err != nil {
+			t.Error(err)
+		}
+		d.compare()
+		d.has(us, 5, "10.0.0.2", "10.0.0.3")
+		d.problem(one, "")
+		// What was removed meanwhile is not taken for own later.
+		k.entries[entry(5, "10.0.0.1")] = others
+		d.restart()
+		if got, want := d.lists.Adopted()[one], addrs("10.0.0.2", "10.0.0.3"); !slices.Equal(got, want) {
+			t.Errorf("got %v adopted, want %v", got, want)
+		}
+	})
+}
+
+func TestRemovedFileIsMadeAgain(t *testing.T) {
+	k := newKernel(t, 5)
+	inBubble(t, k, func(t *testing.T, d *daemon) {
+		d.set(one, "10.0.0.1")
+		if err := os.Remove(d.options.StateFile); err != nil {
+			t.Fatal(err)
+		}
+		d.compare()
+		d.restart()
+		if got, want := d.lists.Adopted()[one], addrs("10.0.0.1"); !slices.Equal(got, want) {
+			t.Errorf("got %v adopted, want %v", got, want)
+		}
+	})
+}
+
+func TestJournalStaysShort(t *testing.T) {
+	k := newKernel(t, 5)
+	inBubble(t, k, func(t *testing.T, d *daemon) {
+		d.set(one, "10.0.0.9")
+		for range 2000 {
+			d.set(one, "10.0.0.1", "10.0.0.9")
+			d.set(one, "10.0.0.2", "10.0.0.9")
+		}
+		b, err := os.ReadFile(d.options.StateFile)
+		if err != nil || len(b) > 65<<10 {
+			t.Errorf("got %d bytes, %v, want 65 KiB at most", len(b), err)
+		}
+		if got, want := headend.Journaled(b, d.options), map[headend.Key]int{one: 2}; !maps.Equal(got, want) {
+			t.Errorf("got %v in the journal, want %v", got, want)
+		}
+		d.restart()
+		b, err = os.ReadFile(d.options.StateFile)
+		if err != nil || bytes.Count(b, []byte("\n")) != 3 {
+			t.Errorf("got %q, %v, want three lines", b, err)
+		}
+	})
+}
+
+func TestCleanup(t *testing.T) {
+	k := newKernel(t, 5, 6)
+	k.entries[entry(5, "10.0.0.9")] = others
+	inBubble(t, k, func(t *testing.T, d *daemon) {
+		clean := func(want int, wantErr error) {
+			t.Helper()
+			got, err := headend.Cleanup(d.options)
+			if got != want || !errors.Is(err, wantErr) || wantErr == nil && err != nil {
+				t.Errorf("got %d removed, error %v, want %d, %v", got, err, want, wantErr)
+			}
+		}
+		d.set(one, "10.0.0.1", "10.0.0.2", "10.0.0.9")
+		d.set(two, "10.0.0.1")
+		clean(0, headend.ErrInUse)
+		d.end()
+		here := d.options.Namespace
+		d.options.Namespace = "ns-2"
+		if n, err := headend.Cleanup(d.options); n != 0 || err == nil {
+			t.Errorf("got %d removed, error %v in another namespace, want an error", n, err)
+		}
+		d.options.Namespace = here
+		clean(3, nil)
+		clean(0, nil)
+		d.has(us, 5)
+		d.has(others, 5, "10.0.0.9")
+		d.options.StateFile += ".absent"
+		clean(0, nil)
+		if _, err := os.Stat(d.options.StateFile); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("got %v, want no file", err)
+		}
+	})
+}
