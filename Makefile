@@ -77,20 +77,22 @@ lint: go ## formatting, vet, staticcheck, directions of dependencies
 generate: go ## make generated files anew
 	$(GO) generate ./...
 
-install: build ## install under DESTDIR and PREFIX (/usr/local); an existing vxsnd.conf stays
+install: build ## install under DESTDIR and PREFIX (/usr/local); existing .conf files stay
 	install -D -m 0755 $(BIN) $(SBINDIR)/vxsnd
-	ln -sf vxsnd $(SBINDIR)/vxsndctl
+	@for l in $(LINKS); do ln -sfv vxsnd $(SBINDIR)/$$l; done
 	install -D -m 0644 -t $(MANDIR)/man8 docs/*.8
 	install -D -m 0644 -t $(MANDIR)/man5 docs/*.5
-	install -D -m 0644 etc/vxsnd.service $(LIBDIR)/systemd/system/vxsnd.service
-	sed -i 's,/usr/local/sbin/,$(PREFIX)/sbin/,' $(LIBDIR)/systemd/system/vxsnd.service
-	install -D -m 0644 -t $(LIBDIR)/sysusers.d etc/sysusers.d/vxsnd.conf
+	install -D -m 0644 -t $(LIBDIR)/systemd/system etc/vxsnd.service etc/vxrd.service
+	install -D -m 0644 -t $(LIBDIR)/sysusers.d etc/sysusers.d/vxsnd.conf etc/sysusers.d/vxrd.conf
 	install -D -m 0644 -t $(DOCDIR)/examples/vxsnd.service.d etc/vxsnd.service.d/anycast.conf
-	sed -i 's,/usr/local/sbin/,$(PREFIX)/sbin/,' $(DOCDIR)/examples/vxsnd.service.d/anycast.conf
-	@[ -e $(DESTDIR)$(SYSCONF)/vxsnd.conf ] || install -D -m 0644 -v etc/vxsnd.conf $(DESTDIR)$(SYSCONF)/vxsnd.conf
-	@[ "$(DESTDIR)" ] || printf '%s\n' 'next, as root: systemd-sysusers $(LIBDIR)/sysusers.d/vxsnd.conf' \
+	install -D -m 0644 -t $(DOCDIR)/examples/vxrd.service.d etc/vxrd.service.d/unprivileged.conf
+	sed -i 's,/usr/local/sbin/,$(PREFIX)/sbin/,' $(LIBDIR)/systemd/system/vxsnd.service \
+		$(LIBDIR)/systemd/system/vxrd.service $(DOCDIR)/examples/vxsnd.service.d/anycast.conf
+	@for c in vxsnd.conf vxrd.conf; do \
+		[ -e $(DESTDIR)$(SYSCONF)/$$c ] || install -D -m 0644 -v etc/$$c $(DESTDIR)$(SYSCONF)/$$c || exit 1; done
+	@[ "$(DESTDIR)" ] || printf '%s\n' 'next, as root: systemd-sysusers $(LIBDIR)/sysusers.d/vxsnd.conf $(LIBDIR)/sysusers.d/vxrd.conf' \
 		'               systemctl daemon-reload' \
-		'               systemctl enable --now vxsnd (or restart, if it runs)'
+		'               systemctl enable --now vxsnd, or vxrd on a VTEP (or restart, if it runs)'
 
 clean: ## remove what was built
 	rm -rf bin

@@ -68,12 +68,17 @@ func TestInstall(t *testing.T) {
 			t.Parallel()
 			root := install(t, tt.vars...)
 			want := map[string]fs.FileMode{
-				tt.etc + "/vxsnd.conf":                                               0o644,
-				tt.prefix + "/sbin/vxsnd":                                            0o755,
-				tt.prefix + "/sbin/vxsndctl -> vxsnd":                                fs.ModeSymlink | 0o777,
-				tt.prefix + "/lib/systemd/system/vxsnd.service":                      0o644,
-				tt.prefix + "/lib/sysusers.d/vxsnd.conf":                             0o644,
-				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.service.d/anycast.conf": 0o644,
+				tt.prefix + "/sbin/vxsnd": 0o755,
+				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.service.d/anycast.conf":     0o644,
+				tt.prefix + "/share/doc/vxsnd/examples/vxrd.service.d/unprivileged.conf": 0o644,
+			}
+			for _, link := range []string{"vxrd", "vxsndctl", "vxrdctl"} {
+				want[tt.prefix+"/sbin/"+link+" -> vxsnd"] = fs.ModeSymlink | 0o777
+			}
+			for _, daemon := range []string{"vxsnd", "vxrd"} {
+				want[tt.etc+"/"+daemon+".conf"] = 0o644
+				want[tt.prefix+"/lib/systemd/system/"+daemon+".service"] = 0o644
+				want[tt.prefix+"/lib/sysusers.d/"+daemon+".conf"] = 0o644
 			}
 			for _, section := range []string{"5", "8"} {
 				for _, f := range must(filepath.Glob("../../docs/*." + section))(t) {
@@ -99,23 +104,26 @@ func TestInstall(t *testing.T) {
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("installed files (-want +got):\n%s", diff)
 			}
-			wantUnitFiles(t, root, tt.prefix)
+			wantUnitFiles(t, root, tt.prefix, "vxsnd")
+			wantUnitFiles(t, root, tt.prefix, "vxrd")
 		})
 	}
 }
 
 // wantUnitFiles fails the test unless all programs and manual pages that the
-// unit names are installed, or the machine's.
-func wantUnitFiles(t *testing.T, root, prefix string) {
+// unit of a daemon names are installed, or the machine's.
+func wantUnitFiles(t *testing.T, root, prefix, daemon string) {
 	t.Helper()
-	text := string(must(os.ReadFile(root + prefix + "/lib/systemd/system/vxsnd.service"))(t))
+	text := string(must(os.ReadFile(root + prefix + "/lib/systemd/system/" + daemon + ".service"))(t))
 	used := make(map[string]bool)
 	for _, m := range regexp.MustCompile(`(?m)^Exec\w+=[-+!:@]*(/\S+)`).FindAllStringSubmatch(text, -1) {
 		used[m[1]] = true
 	}
 	delete(used, "/bin/kill")
-	got := slices.Collect(maps.Keys(used))
-	if want := []string{prefix + "/sbin/vxsnd"}; !slices.Equal(got, want) {
+	got := slices.Sorted(maps.Keys(used))
+	// The program may be a link, and what it points at is run.
+	want := slices.Compact([]string{prefix + "/sbin/" + daemon, prefix + "/sbin/vxsnd"})
+	if !slices.Equal(got, want) {
 		t.Errorf("got programs %q in the unit, want %q and /bin/kill", got, want)
 	}
 	if !strings.Contains(text, "\nExecPaths="+prefix+"/sbin/vxsnd ") {
@@ -135,30 +143,37 @@ func wantUnitFiles(t *testing.T, root, prefix string) {
 func TestInstallKeepsConfiguration(t *testing.T) {
 	t.Parallel()
 	root := install(t)
-	file := root + "/etc/vxsnd.conf"
+	files := []string{root + "/etc/vxsnd.conf", root + "/etc/vxrd.conf"}
 	const mine = "loglevel = debug\n"
-	check(t, os.WriteFile(file, []byte(mine), 0o600))
+	for _, file := range files {
+		check(t, os.WriteFile(file, []byte(mine), 0o600))
+	}
 	installTo(t, root)
-	if got := string(must(os.ReadFile(file))(t)); got != mine {
-		t.Errorf("got configuration %q, want %q", got, mine)
+	for _, file := range files {
+		if got := string(must(os.ReadFile(file))(t)); got != mine {
+			t.Errorf("got configuration %q, want %q", got, mine)
+		}
 	}
 }
 
-// units are the unit alone and with the drop-in for an anycast address.
+// units are the units alone and with their drop-ins.
 var units = []struct {
 	name   string
+	unit   string
 	dropIn string
 }{
-	{name: "alone"},
-	{name: "with drop-in", dropIn: "anycast.conf"},
+	{name: "alone", unit: "vxsnd.service"},
+	{name: "with drop-in", unit: "vxsnd.service", dropIn: "anycast.conf"},
+	{name: "vxrd", unit: "vxrd.service"},
+	{name: "vxrd with drop-in", unit: "vxrd.service", dropIn: "unprivileged.conf"},
 }
 
 // installUnit installs everything, with a drop-in of the examples put to use.
-func installUnit(t *testing.T, dropIn string) (root string) {
+func installUnit(t *testing.T, unit, dropIn string) (root string) {
 	t.Helper()
 	root = install(t)
 	if dropIn != "" {
-		const dir = "/vxsnd.service.d"
+		dir := "/" + unit + ".d"
 		check(t, os.CopyFS(root+"/etc/systemd/system"+dir, os.DirFS(root+"/usr/local/share/doc/vxsnd/examples"+dir)))
 	}
 	return root
@@ -169,19 +184,19 @@ func TestUnitIsCorrect(t *testing.T) {
 	for _, tt := range units {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			root := installUnit(t, tt.dropIn)
+			root := installUnit(t, tt.unit, tt.dropIn)
 			verify := func() (string, error) {
-				return systemd(t, "systemd-analyze", "verify", "--root="+root, "--man=no", "--recursive-errors=no", "vxsnd.service")
+				return systemd(t, "systemd-analyze", "verify", "--root="+root, "--man=no", "--recursive-errors=no", tt.unit)
 			}
 			if _, err := os.Stat(hostUnits); err != nil {
 				netlab.Lacks(t, "systemd", err)
 			}
 			check(t, os.CopyFS(root+hostUnits, os.DirFS(hostUnits)))
-			if out, err := verify(); err != nil || strings.Contains(out, "vxsnd") {
+			if out, err := verify(); err != nil || strings.Contains(out, "vxsnd") || strings.Contains(out, "vxrd") {
 				t.Errorf("verify: got %v, want nothing to say about the unit:\n%s", err, out)
 			}
 			// It does look at the unit.
-			unit := root + "/usr/local/lib/systemd/system/vxsnd.service"
+			unit := root + "/usr/local/lib/systemd/system/" + tt.unit
 			text := must(os.ReadFile(unit))(t)
 			check(t, os.WriteFile(unit, append(text, "NoSuchOption=1\n"...), 0o644))
 			if out, err := verify(); err == nil || !strings.Contains(out, "NoSuchOption") {
@@ -196,10 +211,10 @@ func TestUnitIsConfined(t *testing.T) {
 	for _, tt := range units {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			root := installUnit(t, tt.dropIn)
+			root := installUnit(t, tt.unit, tt.dropIn)
 			out, err := systemd(t, "systemd-analyze", "security", "--root="+root, "--offline=true", "--no-pager",
-				"--threshold=20", "vxsnd.service") // in tenths
-			if err != nil || !strings.Contains(out, "Overall exposure level for vxsnd.service") {
+				"--threshold=20", tt.unit) // in tenths
+			if err != nil || !strings.Contains(out, "Overall exposure level for "+tt.unit) {
 				t.Errorf("got %v, want an exposure of 2.0 or less:\n%s", err, out)
 			}
 		})
@@ -210,7 +225,7 @@ func TestServiceUser(t *testing.T) {
 	t.Parallel()
 	root := install(t)
 	out, err := systemd(t, "systemd-sysusers", "--root="+root, "--dry-run")
-	for _, want := range []string{"Creating group 'vxsnd'", "Creating user 'vxsnd'"} {
+	for _, want := range []string{"Creating group 'vxsnd'", "Creating user 'vxsnd'", "Creating group 'vxrd'", "Creating user 'vxrd'"} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("got %v, want %q:\n%s", err, want, out)
 		}
