@@ -93,7 +93,7 @@ func listOptions(c *config.Config, fdb *underlay.FDB) (headend.Options, error) {
 // mayProgram returns why flood entries cannot be changed, if so. It tries on a
 // device that there is not: the kernel looks at the privilege first.
 func mayProgram(fdb *underlay.FDB) error {
-	probe := underlay.FloodChange{Remove: true, FloodEntry: underlay.FloodEntry{
+	probe := underlay.FloodChange{FloodEntry: underlay.FloodEntry{
 		Index: math.MaxInt32, Dst: netip.AddrFrom4([4]byte{192, 0, 2, 1}), // TEST-NET-1, RFC 5737
 	}}
 	for _, err := range fdb.Apply([]underlay.FloodChange{probe}) {
