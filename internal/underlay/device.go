@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"vxsnd/internal/logging"
 	"vxsnd/internal/vxlan"
 )
 
@@ -75,12 +76,12 @@ type Devices struct {
 
 const deviceTask = "devices"
 
-// OpenDevices connects to the kernel.
+// OpenDevices connects to the kernel. A nil log discards.
 func OpenDevices(log logrus.FieldLogger) (*Devices, error) { return openDevices(log, receiveBuffer) }
 
 // openDevices is OpenDevices with a receive buffer of so many bytes.
 func openDevices(log logrus.FieldLogger, buffer int) (_ *Devices, err error) {
-	d := &Devices{log: log.WithField("task", deviceTask)}
+	d := &Devices{log: logging.OrDiscard(log).WithField("task", deviceTask)}
 	defer func() {
 		if err != nil {
 			d.Close()

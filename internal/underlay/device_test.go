@@ -287,7 +287,7 @@ func TestManyDevices(t *testing.T) {
 
 // What the kernel could not tell is found out.
 func TestOverrun(t *testing.T) {
-	const n = 300
+	const n = 100
 	r := idleDeviceRig(t, 1) // the kernel's least, about 2 KB
 	hold, held := make(chan struct{}), make(chan struct{})
 	first := true
@@ -321,10 +321,13 @@ func TestOverrunUnderLoad(t *testing.T) {
 	r := idleDeviceRig(t, 1)
 	r.run(t, func([]underlay.Device) {})
 	var want []string
-	for i := range 1000 {
+	for i := range 50 {
 		name := fmt.Sprintf("vx%03d", i)
 		check(t, r.AddVXLAN(name, netlab.VXLAN{VNI: uint32(i)}))
-		if i%10 != 0 {
+		for k := range 60 {
+			check(t, r.SetMTU(name, 1400+k))
+		}
+		if i%10 == 0 {
 			check(t, r.DeleteLink(name))
 		} else {
 			want = append(want, fmt.Sprintf("%s %d", name, i))
