@@ -4,7 +4,10 @@ package headend
 
 import (
 	"bytes"
+	"maps"
+	"net/netip"
 	"os"
+	"slices"
 )
 
 // Break has the journal be written no more, as on a full disk, until the
@@ -14,22 +17,25 @@ func (l *Lists) Break() (mend func() error, err error) {
 	if err != nil {
 		return nil, err
 	}
-	good := l.journal.file
-	l.journal.file = f
-	return func() error {
-		l.journal.file = good
-		return f.Close()
-	}, nil
+	replace := func(f *os.File) *os.File {
+		l.mu.Lock() // Run does before it writes: it sees the change
+		defer l.mu.Unlock()
+		former := l.journal.file
+		l.journal.file = f
+		return former
+	}
+	good := replace(f)
+	return func() error { return replace(good).Close() }, nil
 }
 
 // Journaled returns the entries that a state file tells of.
-func Journaled(content []byte, o Options) map[Key]int {
+func Journaled(content []byte, o Options) map[Key][]netip.Addr {
 	c, _ := read(bytes.NewReader(content), o)
-	n := map[Key]int{}
+	lists := map[Key][]netip.Addr{}
 	for k, set := range c.lists {
 		if len(set) > 0 {
-			n[k] = len(set)
+			lists[k] = normal(slices.Collect(maps.Keys(set)))
 		}
 	}
-	return n
+	return lists
 }

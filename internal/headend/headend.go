@@ -104,7 +104,7 @@ type Lists struct {
 
 	mu       sync.Mutex // guards what follows, and the lists themselves
 	lists    map[Key]*list
-	places   map[place]*list // the list that was named last
+	places   map[place][]*list // the lists of each, of which one is not dropped, if it was set
 	managed  map[int]struct{}
 	settings Settings
 	renewed  bool // the settings are new
@@ -168,13 +168,13 @@ func (l *Lists) Set(lists map[Key][]netip.Addr) {
 	for k, members := range lists {
 		li := l.lists[k]
 		if li == nil {
-			li = &list{key: k}
-			l.lists[k] = li
+			li = l.make(k)
 		}
-		if former := l.places[k.place()]; former != nil && former != li {
-			l.drop(former)
+		for _, former := range l.places[k.place()] {
+			if former != li && former.purpose != dropped {
+				l.drop(former)
+			}
 		}
-		l.places[k.place()] = li
 		members = normal(members)
 		if li.purpose != wanted || !slices.Equal(li.members, members) {
 			li.purpose, li.members = wanted, members
@@ -209,10 +209,25 @@ func (l *Lists) Keep(present map[Key]struct{}) {
 // drop gives up a list. l.mu is held.
 func (l *Lists) drop(li *list) {
 	li.purpose, li.members = dropped, nil
-	if l.places[li.key.place()] == li {
-		delete(l.places, li.key.place())
-	}
 	l.change(li)
+}
+
+// make adds a list. l.mu is held.
+func (l *Lists) make(k Key) *list {
+	li := &list{key: k}
+	l.lists[k] = li
+	l.places[k.place()] = append(l.places[k.place()], li)
+	return li
+}
+
+// delete removes a list. l.mu is held.
+func (l *Lists) delete(li *list) {
+	p := li.key.place()
+	delete(l.lists, li.key)
+	l.places[p] = slices.DeleteFunc(l.places[p], func(other *list) bool { return other == li })
+	if len(l.places[p]) == 0 {
+		delete(l.places, p)
+	}
 }
 
 // change has Run look at a list.

@@ -36,7 +36,7 @@ type kernel struct {
 
 	// What is to go wrong.
 	readErr error
-	refuse  func(underlay.FloodChange) error     // nil refuses nothing
+	refuse  func(underlay.FloodChange) bool
 	before  func(changes []underlay.FloodChange) // called by Apply
 	crash   func() bool                          // asked before and after each change
 
@@ -114,14 +114,14 @@ func (k *kernel) change(c underlay.FloodChange) error {
 	switch {
 	case !k.devices[c.Index]:
 		return syscall.ENODEV
-	case k.refuse != nil && k.refuse(c) != nil:
-		return k.refuse(c)
+	case !c.Remove && there && !k.quiet:
+		return syscall.EEXIST
+	case k.refuse != nil && k.refuse(c):
+		return errTest
 	case c.Remove && !there:
 		return fs.ErrNotExist
 	case c.Remove && who != us:
 		k.t.Errorf("removed %v, which somebody else made", c.FloodEntry)
-	case !c.Remove && there && !k.quiet:
-		return syscall.EEXIST
 	case !c.Remove && there:
 		return nil
 	}

@@ -31,7 +31,7 @@ func open(o Options, daemon bool) (*Lists, error) {
 		wake:     make(chan struct{}, 1),
 		left:     map[int]struct{}{},
 		lists:    map[Key]*list{},
-		places:   map[place]*list{},
+		places:   map[place][]*list{},
 		settings: o.Settings,
 	}
 	var err error
@@ -82,8 +82,8 @@ func (l *Lists) adopt(journal map[Key]map[netip.Addr]struct{}) error {
 			}
 		}
 		if len(own) > 0 {
-			li := &list{key: k, own: own, foreign: without(there[k.place()], own)}
-			l.lists[k], l.places[k.place()] = li, li
+			li := l.make(k)
+			li.own, li.foreign = own, without(there[k.place()], own)
 		}
 	}
 	l.managed = maps.Clone(t.Managed)

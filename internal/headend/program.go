@@ -15,8 +15,8 @@ import (
 )
 
 // groupSize is the largest number of changes between two looks at whether to
-// stop.
-const groupSize = 1024
+// stop. The kernel is read for each group.
+const groupSize = 16384
 
 // split makes groups of groupSize changes at most.
 func split(bs []batch) (groups [][]batch) {

@@ -145,12 +145,7 @@ func TestRemovedEntriesArePutBack(t *testing.T) {
 
 func TestRefusedAdditionsAreTriedAgain(t *testing.T) {
 	k := newKernel(t, 5)
-	k.refuse = func(c underlay.FloodChange) error {
-		if c.Dst == netip.MustParseAddr("10.0.0.2") {
-			return errTest
-		}
-		return nil
-	}
+	k.refuse = func(c underlay.FloodChange) bool { return c.Dst == netip.MustParseAddr("10.0.0.2") }
 	inBubble(t, k, func(t *testing.T, d *daemon) {
 		d.set(one, "10.0.0.1", "10.0.0.2", "10.0.0.3")
 		d.has(us, 5, "10.0.0.1", "10.0.0.3")
@@ -177,7 +172,7 @@ func TestRefusedRemovalsAreTriedAgain(t *testing.T) {
 	k := newKernel(t, 5)
 	inBubble(t, k, func(t *testing.T, d *daemon) {
 		d.set(one, "10.0.0.1", "10.0.0.2")
-		k.refuse = func(underlay.FloodChange) error { return errTest }
+		k.refuse = func(underlay.FloodChange) bool { return true }
 		d.drop(one)
 		d.problem(one, errTest.Error())
 		d.status(one, headend.Status{Own: 2})
@@ -361,7 +356,7 @@ func TestFlushTellsWhatStays(t *testing.T) {
 		d.set(one, "10.0.0.1")
 		d.stop()
 		synctest.Wait()
-		k.refuse = func(underlay.FloodChange) error { return errTest }
+		k.refuse = func(underlay.FloodChange) bool { return true }
 		err := d.lists.Flush()
 		if want := "1 flood entries stay: out of order"; err == nil || err.Error() != want {
 			t.Errorf("got error %v, want %q", err, want)

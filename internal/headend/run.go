@@ -122,7 +122,7 @@ func (l *Lists) clear(work []*list) {
 	defer l.mu.Unlock()
 	for _, li := range work {
 		if li.purpose == dropped && len(li.own)+len(li.unsure) == 0 {
-			delete(l.lists, li.key)
+			l.delete(li)
 		}
 	}
 }
