@@ -79,3 +79,11 @@ func uptime(seconds int64) string {
 	}
 	return text
 }
+
+// amount is a number of things.
+func amount[N int | uint64](n N, one, many string) string {
+	if n == 1 {
+		many = one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/logging"
@@ -33,7 +34,7 @@ func runDaemon(p config.Program, args []string, stdout, stderr io.Writer) error 
 		if err := d.load(); err != nil {
 			return err
 		}
-		return checkSystem(needs(p, &d.running), stdout)
+		return checkSystem(p, &d.running, stdout)
 	case cl.cleanup:
 		return d.cleanUp()
 	case cl.test:
@@ -53,8 +54,11 @@ func runDaemon(p config.Program, args []string, stdout, stderr io.Writer) error 
 }
 
 // checkSystem prints what of the machine would be in the way.
-func checkSystem(in preflight.Input, stdout io.Writer) error {
-	findings := preflight.Run(in)
+func checkSystem(p config.Program, c *config.Config, stdout io.Writer) error {
+	findings := preflight.Run(needs(p, c))
+	if p == config.Vxrd {
+		findings = slices.DeleteFunc(findings, func(f preflight.Finding) bool { return f.Name != registrarCheck })
+	}
 	if err := preflight.Print(stdout, findings); err != nil {
 		return err
 	}

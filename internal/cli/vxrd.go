@@ -3,8 +3,6 @@
 package cli
 
 import (
-	"fmt"
-
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
@@ -40,8 +38,11 @@ func (s *registrarService) Prepare(c config.Config) (change, error) {
 func (s *registrarService) Needs() preflight.Input { return registrarNeeds(&s.cfg) }
 
 // registrarNeeds is what a registration daemon asks of the machine: that what
-// others send to its devices is not filtered.
+// others send to its devices is not filtered. The other checks are about packets
+// that a daemon itself receives and sends.
 func registrarNeeds(c *config.Config) preflight.Input { return preflight.Input{VRF: c.VRF} }
+
+const registrarCheck = "rp_filter"
 
 // Capabilities are CAP_NET_ADMIN for flood entries.
 func (s *registrarService) Capabilities() []process.Capability {
@@ -56,7 +57,7 @@ func (s *registrarService) Capabilities() []process.Capability {
 func cleanUpEntries(c config.Config) (removed []string, err error) {
 	n, err := registrar.Cleanup(c)
 	if n > 0 {
-		removed = []string{fmt.Sprintf("%d flood entries", n)}
+		removed = []string{amount(n, "flood entry", "flood entries")}
 	}
 	return removed, err
 }

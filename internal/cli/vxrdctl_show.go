@@ -38,9 +38,9 @@ func registrarText(b *bytes.Buffer, s *control.Registrar) {
 	}
 	pair("Sent from", "%s", source)
 	pair("Devices", "%d", s.Devices)
-	pair("Registered", "%d VNIs, %s", s.Registered, ago(s.LastRegistration))
-	pair("Skipped", "%d VNIs", s.Skipped)
-	pair("Sent", "%d messages, %d errors", s.Sent, s.SendErrors)
+	pair("Registered", "%s, %s", amount(s.Registered, "VNI", "VNIs"), ago(s.LastRegistration))
+	pair("Skipped", "%s", amount(s.Skipped, "VNI", "VNIs"))
+	pair("Sent", "%s, %s", amount(s.Sent, "message", "messages"), amount(s.SendErrors, "error", "errors"))
 
 	if s.HeadRep {
 		section("Answers")
