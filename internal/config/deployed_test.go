@@ -18,13 +18,18 @@ import (
 // and the warnings.
 func TestDeployedFilesLoadUnchanged(t *testing.T) {
 	dir := filepath.Join("testdata", "deployed")
+	loadDeployed(t, config.Vxsnd, dir)
+	loadDeployed(t, config.Vxrd, filepath.Join(dir, "vxrd"))
+}
+
+func loadDeployed(t *testing.T, p config.Program, dir string) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.conf"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("got %d files and %v, want some", len(files), err)
 	}
 	for _, file := range files {
 		t.Run(filepath.Base(file), func(t *testing.T) {
-			r, err := config.Load(config.Input{File: file, Required: true})
+			r, err := config.Load(config.Input{Program: p, File: file, Required: true})
 			if err != nil {
 				t.Fatalf("got error\n%v\nwant none", err)
 			}
@@ -32,7 +37,7 @@ func TestDeployedFilesLoadUnchanged(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(string(want), describe(r, dir)); diff != "" {
+			if diff := cmp.Diff(string(want), describe(p, r, dir)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})
@@ -40,8 +45,8 @@ func TestDeployedFilesLoadUnchanged(t *testing.T) {
 }
 
 // describe lists what in r is not the default, and the warnings.
-func describe(r config.Result, dir string) string {
-	def := config.Default()
+func describe(p config.Program, r config.Result, dir string) string {
+	def := config.DefaultFor(p)
 	defaults := strings.Split(def.Dump(), "\n")
 	var b strings.Builder
 	for i, line := range strings.Split(r.Config.Dump(), "\n") {

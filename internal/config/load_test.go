@@ -60,7 +60,9 @@ func TestRuntimeDirectoryHoldsTheDefaults(t *testing.T) {
 	}{
 		{"none", "", config.Vxsnd, nil, []string{"/var/run/vxsnd.pid", "/var/run/vxsnd.sock", ""}},
 		{"one", "/run/vxsnd", config.Vxsnd, nil, []string{"/run/vxsnd/vxsnd.pid", "/run/vxsnd/vxsnd.sock", ""}},
-		{"the first of several", "/run/a:/run/b", config.Vxrd, nil, []string{"/run/a/vxrd.pid", "/run/a/vxrd.sock", ""}},
+		{"the first of several", "/run/a:/run/b", config.Vxrd, nil, []string{"/run/a/vxrd.pid", "/run/a/vxrd.sock", "", "/run/a/vxrd.state"}},
+		{"a state file that is given", "/run/a", config.Vxrd, []config.Flag{{Name: "--statefile", Option: "statefile", Value: "my.state"}},
+			[]string{"/run/a/vxrd.pid", "/run/a/vxrd.sock", "", "/start/my.state"}},
 		{"what is given stays", "/run/vxsnd", config.Vxsnd, []config.Flag{
 			{Name: "-p", Option: "pidfile", Value: "/var/run/vxsnd.pid"}, {Name: "-l", Option: "logdest", Value: "a"}},
 			[]string{"/var/run/vxsnd.pid", "/run/vxsnd/vxsnd.sock", "/start/a"}},
@@ -71,7 +73,11 @@ func TestRuntimeDirectoryHoldsTheDefaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, names(&r.Config)); diff != "" {
+			got := names(&r.Config)
+			if tt.program == config.Vxrd {
+				got = append(got, r.Config.StateFile)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 		})

@@ -23,7 +23,7 @@ func outcome(r config.Result, err error) string {
 	if err != nil {
 		return "error: " + strings.ReplaceAll(err.Error(), "\n", "\nerror: ") + "\n"
 	}
-	return describe(r, "")
+	return describe(config.Vxsnd, r, "")
 }
 
 func TestReadingRules(t *testing.T) {
