@@ -144,12 +144,16 @@ func (n *Namespace) FDB(dev string) ([]FDBEntry, error) {
 	err := n.withLink(dev, "list fdb of", func(l netlink.Link) error {
 		es, err := n.nl.NeighList(l.Attrs().Index, unix.AF_BRIDGE)
 		for _, e := range es {
-			a, _ := netip.AddrFromSlice(e.IP)
-			out = append(out, FDBEntry{MAC: e.HardwareAddr, VTEP: a.Unmap(), Permanent: e.State&netlink.NUD_PERMANENT != 0})
+			out = append(out, fdbOf(&e))
 		}
 		return err
 	})
 	return out, err
+}
+
+func fdbOf(e *netlink.Neigh) FDBEntry {
+	a, _ := netip.AddrFromSlice(e.IP)
+	return FDBEntry{MAC: e.HardwareAddr, VTEP: a.Unmap(), Permanent: e.State&netlink.NUD_PERMANENT != 0}
 }
 
 // AddFDB tells a VXLAN device that mac is behind vtep. The all-zero MAC adds a
