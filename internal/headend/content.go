@@ -80,7 +80,7 @@ func parseLine(line []byte) (op byte, k Key, a netip.Addr, ok bool) {
 		return 0, Key{}, netip.Addr{}, false
 	}
 	op, k.Device, k.Index, k.VNI = f[0][0], f[1], index, vni
-	return op, k, a, bytes.Equal(appendLine(nil, op, k, a), line)
+	return op, k, a, bytes.Equal(appendLine(make([]byte, 0, len(line)), op, k, a), line)
 }
 
 // What a file turns out to be.

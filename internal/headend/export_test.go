@@ -4,6 +4,7 @@ package headend
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"net/netip"
 	"os"
@@ -39,3 +40,6 @@ func Journaled(content []byte, o Options) map[Key][]netip.Addr {
 	}
 	return lists
 }
+
+// Pass does at once what Run does when it has something to do. Run must not run.
+func (l *Lists) Pass(compare bool) { l.pass(context.Background(), compare) }
