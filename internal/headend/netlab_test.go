@@ -171,17 +171,13 @@ func TestKernelHasTheLists(t *testing.T) {
 func TestKernelTellsOfManagedDevices(t *testing.T) {
 	m := newMachine(t)
 	k := m.keys[0]
-	theirs := &netlink.Neigh{
-		LinkIndex: k.Index, Family: unix.AF_BRIDGE, State: netlink.NUD_NOARP, Flags: netlink.NTF_SELF | netlink.NTF_EXT_LEARNED,
-		IP: net.IPv4(192, 0, 2, 7), HardwareAddr: allZero,
-	}
-	check(t, m.Do(func() error { return netlink.NeighAppend(theirs) }))
+	check(t, m.AddManagedFDB(k.Device, allZero, netip.MustParseAddr("192.0.2.7")))
 	m.start()
 	defer func() { m.end() }()
 	m.lists.Set(map[headend.Key][]netip.Addr{k: addrs("192.0.2.1"), m.mark: addrs("192.0.2.1")})
 	m.waitFor(m.mark, "192.0.2.1")
 	m.waitFor(k, "192.0.2.7")
-	if want, got := (headend.Status{Wanted: 1, Foreign: 1, Managed: true}), m.lists.Status()[k]; got != want {
+	if want, got := (headend.Status{Wanted: 1, Managed: true}), m.lists.Status()[k]; got != want {
 		t.Errorf("got status %+v, want %+v", got, want)
 	}
 	m.lists.Configure(headend.Settings{Devices: []string{k.Device}})
