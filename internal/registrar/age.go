@@ -30,7 +30,6 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 		return time.Time{}
 	}
 	hold := patience(cfg)
-	empty := max(cfg.StaleTime, hold)
 	sooner := func(t time.Time) {
 		if next.IsZero() || t.Before(next) {
 			next = t
@@ -45,9 +44,9 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 		case !l.stale(now, hold):
 			sooner(l.heard.Add(hold))
 			continue
-		case cfg.StaleTime == 0 || l.emptied:
-		case now.Sub(l.heard) < empty:
-			sooner(l.heard.Add(empty))
+		case cfg.StaleTime == 0:
+		case now.Sub(l.heard) < cfg.StaleTime:
+			sooner(l.heard.Add(cfg.StaleTime))
 		case l.empty():
 			emptied[e.Device] = nil
 		}
@@ -76,7 +75,7 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 		log.Info("service nodes answer again")
 	}
 	if len(emptied) > 0 {
-		r.log.WithFields(logrus.Fields{"count": len(emptied), "interval": empty}).Warn("service nodes silent, flood lists emptied")
+		r.log.WithFields(logrus.Fields{"count": len(emptied), "interval": cfg.StaleTime}).Warn("service nodes silent, flood lists emptied")
 	}
 	return next
 }

@@ -29,7 +29,6 @@ type memberList struct {
 	heard   time.Time // of the newest answer, or when the list began
 	resumed time.Time // of the first answer after nobody spoke
 	spoken  bool      // there was an answer
-	emptied bool      // for want of answers
 }
 
 // A slot is what one service node says, or some.
@@ -86,7 +85,7 @@ func (l *memberList) take(now time.Time, hold time.Duration, from netip.Addr, na
 	if l.stale(now, hold) {
 		l.resumed = now
 	}
-	l.heard, l.spoken, l.emptied = now, true, false
+	l.heard, l.spoken = now, true
 	// A node is silent if others go on speaking. Where all were, each has its time
 	// to come back: until then nobody knows better.
 	for i := range l.slots {
@@ -145,7 +144,7 @@ func (l *memberList) without(gone map[netip.Addr]struct{}) bool {
 // any.
 func (l *memberList) empty() bool {
 	had := len(l.members()) > 0
-	l.base, l.slots, l.emptied = nil, nil, true
+	l.base, l.slots = nil, nil
 	return had
 }
 

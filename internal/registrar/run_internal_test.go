@@ -199,19 +199,30 @@ func TestEnds(t *testing.T) {
 
 // A part that fails ends the others, and withdraws nothing: it is started again.
 func TestFailureKeepsEverything(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHarness(t, testConfig("10.0.0.100"), device("a", 1, ""))
-		h.start()
-		h.heard()
-		h.conn.Close()
-		if err := <-h.ended; err == nil {
-			t.Error("got no error")
-		}
-		h.stop = nil
-		if h.heard() != "" || h.lists.flushed {
-			t.Error("got a withdrawal")
-		}
-	})
+	tests := []struct {
+		name string
+		fail func(h *harness)
+	}{
+		{"the socket", func(h *harness) { h.conn.Close() }},
+		{"the devices", func(h *harness) { h.devices.errs <- errUnreachable }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHarness(t, testConfig("10.0.0.100"), device("a", 1, ""))
+				h.start()
+				h.heard()
+				tt.fail(h)
+				if err := <-h.ended; err == nil {
+					t.Error("got no error")
+				}
+				h.stop = nil
+				if h.heard() != "" || h.lists.flushed {
+					t.Error("got a withdrawal")
+				}
+			})
+		})
+	}
 }
 
 // A message that the kernel does not take is tried again soon, and not more and
@@ -277,6 +288,19 @@ func TestPacesItself(t *testing.T) {
 			t.Errorf("got %d vnis, want 10000", vnis)
 		}
 		h.expect("verdicts", h.counted(), "malformed=1")
+	})
+}
+
+func TestSendsFromTheConfiguredAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConfig("10.0.0.100")
+		c.SrcIP, c.VxfldPort = addr("10.0.0.9"), 20001
+		h := newHarness(t, c, device("a", 1, ""))
+		h.start()
+		out := h.sent()
+		if len(out) != 1 || out[0].self != c.SrcIP || out[0].peer != netip.MustParseAddrPort("10.0.0.100:20001") {
+			t.Errorf("got %+v, want one message from %s", out, c.SrcIP)
+		}
 	})
 }
 
