@@ -105,7 +105,7 @@ func (r *Registrar) fill(s *control.Registrar, now time.Time) {
 	s.Devices, s.Registered, s.Skipped = r.plan.Devices, len(r.plan.Register), len(r.plan.Skipped)
 	s.LastRegistration, s.LastAnswer = ago(r.lastSent, now), ago(r.answered, now)
 	s.Stale = r.silent
-	s.Warnings = r.warningsLocked()
+	s.Warnings = append(r.warningsLocked(), listWarnings(lists)...)
 }
 
 // warningsLocked are what an operator should look at.
@@ -125,6 +125,38 @@ func (r *Registrar) warningsLocked() []string {
 	for _, a := range slices.SortedFunc(maps.Keys(r.strangers), netip.Addr.Compare) {
 		out = append(out, fmt.Sprintf("%s sent %s that answer_from does not believe", a, counted(int(r.strangers[a]), "message")))
 	}
+	return out
+}
+
+// listWarnings are what an operator should look at among the flood lists, of each
+// kind the first.
+func listWarnings(lists map[headend.Key]headend.Status) []string {
+	var out []string
+	warn := func(what func(headend.Status) string) {
+		var first *headend.Key
+		n := 0
+		for k, s := range lists {
+			if what(s) == "" {
+				continue
+			}
+			if n++; first == nil || cmp.Or(cmp.Compare(k.VNI, first.VNI), cmp.Compare(k.Device, first.Device)) < 0 {
+				first = &k
+			}
+		}
+		switch {
+		case n == 1:
+			out = append(out, fmt.Sprintf("flood list of %s (VNI %s): %s", first.Device, first.VNI, what(lists[*first])))
+		case n > 1:
+			out = append(out, fmt.Sprintf("%d flood lists, the first of %s (VNI %s): %s", n, first.Device, first.VNI, what(lists[*first])))
+		}
+	}
+	warn(func(s headend.Status) string { return s.Problem })
+	warn(func(s headend.Status) string {
+		if !s.Managed {
+			return ""
+		}
+		return "left alone, another daemon manages the device (hrep_devices)"
+	})
 	return out
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"vxsnd/internal/control"
+	"vxsnd/internal/headend"
 	"vxsnd/internal/underlay"
 	"vxsnd/internal/vxlan"
 )
@@ -117,6 +118,20 @@ func TestCommands(t *testing.T) {
 			t.Error("stuck for a minute: got no error")
 		}
 	})
+}
+
+func TestListWarnings(t *testing.T) {
+	key := func(vni vxlan.VNI) headend.Key { return headend.Key{Device: "vxlan" + vni.String(), VNI: vni} }
+	got := listWarnings(map[headend.Key]headend.Status{
+		key(1): {Wanted: 1}, key(2): {Problem: "disk full"}, key(3): {Problem: "no space"}, key(4): {Managed: true},
+	})
+	want := []string{
+		"2 flood lists, the first of vxlan2 (VNI 2): disk full",
+		"flood list of vxlan4 (VNI 4): left alone, another daemon manages the device (hrep_devices)",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }
 
 func TestCommandsRefuse(t *testing.T) {
