@@ -98,7 +98,7 @@ const (
 type content struct {
 	kind  kind
 	lists map[Key]map[netip.Addr]struct{}
-	size  int64 // of what is in whole lines
+	size  int64 // of what is in whole lines; 0 unless of the same kind
 	bad   int   // lines that say nothing
 }
 

@@ -7,26 +7,29 @@ import (
 	"context"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
+	"syscall"
 )
 
-// Break has the journal be written no more, as on a full disk, until the
-// function that it returns is called. Nothing may run meanwhile.
-func (l *Lists) Break() (mend func() error, err error) {
-	f, err := os.Open(l.journal.o.StateFile)
-	if err != nil {
-		return nil, err
-	}
-	replace := func(f *os.File) *os.File {
+// A fullDisk takes nothing more. What it is asked to write is torn.
+type fullDisk struct{ disk }
+
+func (d fullDisk) WriteAt(b []byte, off int64) (int, error) {
+	n, _ := d.disk.WriteAt(b[:len(b)/2], off)
+	return n, syscall.ENOSPC
+}
+
+// Fill has the journal be on a full disk until the function that it returns is
+// called. Nothing may run meanwhile.
+func (l *Lists) Fill() (free func()) {
+	replace := func(d disk) {
 		l.mu.Lock() // Run does before it writes: it sees the change
 		defer l.mu.Unlock()
-		former := l.journal.file
-		l.journal.file = f
-		return former
+		l.journal.file = d
 	}
-	good := replace(f)
-	return func() error { return replace(good).Close() }, nil
+	good := l.journal.file
+	replace(fullDisk{good})
+	return func() { replace(good) }
 }
 
 // Journaled returns the entries that a state file tells of.

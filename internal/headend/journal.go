@@ -36,13 +36,22 @@ func blots(n int) []byte {
 	return b
 }
 
+// A disk is an *os.File, or in tests one that fails.
+type disk interface {
+	io.ReaderAt
+	io.WriterAt
+	Truncate(size int64) error
+	Stat() (os.FileInfo, error)
+	Close() error
+}
+
 // A journal is the file that says what is own, with a lock on it (flock(2)). It
 // is for one goroutine. Its content outlives the process at every point, but is
 // of no use after a crash of the machine, since its entries are gone then; so
 // nothing is synced.
 type journal struct {
 	o    Options
-	file *os.File
+	file disk
 	size int64 // of what counts; the next lines go there
 	kept int64 // of what was left when it was last made short
 
@@ -228,21 +237,20 @@ func (j *journal) compact(live []byte) error {
 	if err := j.file.Truncate(j.size); err != nil {
 		return err
 	}
-	head := int64(len(header(j.o)))
+	head, old := int64(len(header(j.o))), j.size
 	size := head + int64(len(live))
-	for start := int64(0); start < size && len(live) > 0; {
-		start = j.size
-		if err := j.append(live); err != nil {
-			return err
-		}
-	}
-	for _, b := range [][]byte{blots(len(live)), live} {
-		if _, err := j.file.WriteAt(b, head); err != nil {
-			return err
-		}
-	}
-	if err := j.file.Truncate(size); err != nil {
+	if err := j.append(live); err != nil {
 		return err
+	}
+	if old > head { // so what lives was in there, and the end is behind size
+		for _, b := range [][]byte{blots(len(live)), live} {
+			if _, err := j.file.WriteAt(b, head); err != nil {
+				return err
+			}
+		}
+		if err := j.file.Truncate(size); err != nil {
+			return err
+		}
 	}
 	j.size, j.kept, j.behind = size, size, false
 	return nil

@@ -6,7 +6,7 @@ import (
 	"bytes"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -19,9 +19,8 @@ func testAddr(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, byte(i >
 
 var sameAddr = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
 
-// TestCompactIsSafeAtEachPoint looks at all states that a process killed while
-// it compacts can leave: the live lines written to any length, and then the
-// beginning overwritten to any length, twice.
+// TestCompactIsSafeAtEachPoint looks at all states that a process which is killed
+// while it compacts, or whose disk is full then, can leave.
 func TestCompactIsSafeAtEachPoint(t *testing.T) {
 	k := Key{Device: "vxlan1", Index: 5, VNI: 100}
 	tests := []struct {
@@ -63,60 +62,71 @@ func TestCompactIsSafeAtEachPoint(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			all, live := tt.lines()
-			f, err := os.Create(filepath.Join(t.TempDir(), "state"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer f.Close()
-			j := &journal{o: testOptions, file: f}
-			if err := j.reset(); err != nil {
-				t.Fatal(err)
-			}
-			if err := j.append(all); err != nil {
-				t.Fatal(err)
-			}
-			old := contentOf(t, f)
-			if err := j.compact(live); err != nil {
-				t.Fatal(err)
-			}
-			short := contentOf(t, f)
-			want := Journaled(short, testOptions)
-			if diff := cmp.Diff(header(testOptions)+string(live), string(short)); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-			for n := range live {
-				check(t, want, old, live[:n])
-			}
-			long := append(bytes.Clone(old), live...)
-			if len(old) < len(short) {
-				long = append(long, live...)
-			}
-			h := len(header(testOptions))
-			blots := blots(len(live))
-			for n := range len(live) + 1 {
-				check(t, want, long[:h], blots[:n], long[h+n:])
-				check(t, want, long[:h], live[:n], blots[n:], long[h+len(live):])
+			full := header(testOptions) + string(all)
+			want := Journaled([]byte(full), testOptions)
+			for point, done := 0, false; !done; point++ {
+				d := &memDisk{b: []byte(full), left: point}
+				j := &journal{o: testOptions, file: d, size: int64(len(full))}
+				err := j.compact(live)
+				done = err == nil
+				// Killed, it does not take back what it wrote last.
+				for _, b := range [][]byte{d.b, d.last} {
+					if diff := cmp.Diff(want, Journaled(b, testOptions), sameAddr); diff != "" {
+						t.Fatalf("after %d bytes, of\n%s(-want +got):\n%s", point, b, diff)
+					}
+				}
+				d.left = 1 << 20
+				if err := j.compact(live); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(header(testOptions)+string(live), string(d.b)); diff != "" {
+					t.Fatalf("after %d bytes (-want +got):\n%s", point, diff)
+				}
 			}
 		})
 	}
 }
 
-func contentOf(t *testing.T, f *os.File) []byte {
-	t.Helper()
-	b, err := os.ReadFile(f.Name())
-	if err != nil {
-		t.Fatal(err)
+func TestAppendIsAllOrNothing(t *testing.T) {
+	k := Key{Device: "vxlan1", Index: 5, VNI: 100}
+	full := header(testOptions) + string(appendLine(nil, '+', k, testAddr(1)))
+	more := appendLine(appendLine(nil, '+', k, testAddr(2)), '+', k, testAddr(3))
+	for room := range len(more) {
+		d := &memDisk{b: []byte(full), left: room}
+		j := &journal{o: testOptions, file: d, size: int64(len(full))}
+		if err := j.append(more); err == nil || j.behind || string(d.b) != full {
+			t.Errorf("room for %d: got error %v, behind %v, %q, want an error and %q", room, err, j.behind, d.b, full)
+		}
 	}
-	return b
 }
 
-func check(t *testing.T, want map[Key][]netip.Addr, parts ...[]byte) {
-	t.Helper()
-	b := bytes.Join(parts, nil)
-	if diff := cmp.Diff(want, Journaled(b, testOptions), sameAddr); diff != "" {
-		t.Fatalf("of\n%s(-want +got):\n%s", b, diff)
-	}
+// A memDisk takes as many bytes as there are left.
+type memDisk struct {
+	b    []byte
+	left int
+	last []byte // what it held after the last write
 }
+
+func (d *memDisk) WriteAt(b []byte, off int64) (n int, err error) {
+	n = min(len(b), d.left)
+	d.left -= n
+	if more := int(off) + n - len(d.b); more > 0 {
+		d.b = append(d.b, make([]byte, more)...)
+	}
+	copy(d.b[off:], b[:n])
+	if n < len(b) {
+		err = syscall.ENOSPC
+	}
+	d.last = bytes.Clone(d.b)
+	return n, err
+}
+
+func (d *memDisk) ReadAt(b []byte, off int64) (int, error) {
+	return bytes.NewReader(d.b).ReadAt(b, off)
+}
+func (d *memDisk) Truncate(size int64) error  { d.b = d.b[:size]; return nil }
+func (d *memDisk) Stat() (os.FileInfo, error) { return nil, syscall.ENOSYS }
+func (d *memDisk) Close() error               { return nil }
 
 func TestFilter(t *testing.T) {
 	list := func(s ...int) (out []netip.Addr) {

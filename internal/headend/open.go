@@ -56,12 +56,8 @@ func open(o Options, daemon bool) (*Lists, error) {
 	if err != nil {
 		return nil, errors.Join(err, l.journal.close())
 	}
-	switch c.kind {
-	case otherSpace:
+	if c.kind == otherSpace {
 		l.log.Warn("state file is about another network namespace: begun anew")
-		fallthrough
-	case otherBoot:
-		l.journal.size = 0
 	}
 	l.compact()
 	return l, nil
