@@ -17,7 +17,8 @@ import (
 )
 
 // serve starts n service nodes, which know who has registered and nobody else.
-func (l *lab) serve(n int) []*node { return l.group(n, "learning = off") }
+// They think that they know everybody soon.
+func (l *lab) serve(n int) []*node { return l.group(n, "learning = off", "holdtime = 2") }
 
 func TestVxrdModes(t *testing.T) {
 	t.Parallel()

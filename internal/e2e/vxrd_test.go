@@ -242,3 +242,13 @@ func (n *node) warnings() (msgs []string) {
 	}
 	return msgs
 }
+
+// waitDevice waits until a VNI is registered for a device.
+func (v *vxrd) waitDevice(vni vxlan.VNI, dev string) {
+	v.lab.t.Helper()
+	check(v.lab.t, netlab.Wait(within(v.lab.t), fmt.Sprintf("VNI %s of %s", vni, dev), func() bool {
+		return slices.ContainsFunc(v.vxlans(), func(x control.VXLAN) bool {
+			return x.VNI == uint32(vni) && x.Device == dev && x.Registered
+		})
+	}))
+}
