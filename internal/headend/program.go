@@ -112,14 +112,15 @@ func (l *Lists) apply(group []batch, remove bool) (failed []*list) {
 		o := outcomeOf(b.addrs, errs[:len(b.addrs)], remove)
 		errs = errs[len(b.addrs):]
 		gone = l.settle(gone, b.list, o, remove)
-		fields := logrus.Fields{"iface": b.list.key.Device, "vni": b.list.key.VNI, "count": len(o.done)}
-		if remove {
-			l.log.WithFields(fields).Debug("flood entries removed")
-		} else {
-			l.log.WithFields(fields).Debug("flood entries added")
+		if len(o.done) > 0 {
+			message := "flood entries added"
+			if remove {
+				message = "flood entries removed"
+			}
+			l.log.WithFields(fieldsOf(b.list)).WithField("count", len(o.done)).Debug(message)
 		}
 		if o.err != nil {
-			l.warn("change", "flood entries cannot be changed", o.err, logrus.Fields{"iface": b.list.key.Device, "vni": b.list.key.VNI})
+			l.warn("change", "flood entries cannot be changed", o.err, fieldsOf(b.list))
 			failed = append(failed, b.list)
 		}
 	}
@@ -128,6 +129,10 @@ func (l *Lists) apply(group []batch, remove bool) (failed []*list) {
 		return nil
 	}
 	return failed
+}
+
+func fieldsOf(li *list) logrus.Fields {
+	return logrus.Fields{"iface": li.key.Device, "vni": li.key.VNI}
 }
 
 // An outcome is what became of a batch.
