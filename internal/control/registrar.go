@@ -2,18 +2,42 @@
 
 package control
 
-import "net/netip"
+import (
+	"iter"
+	"net/netip"
+)
 
 // CommandVXLANs is the command of a registration daemon that is answered with
-// any number of []VXLAN, each of at most MaxPart, in the order of VNI and device.
-// Its arguments are VNIArgs.
+// any number of []VXLAN, in the order of VNI and device. Its arguments are
+// VNIArgs.
 const CommandVXLANs = "vxlans"
 
 // The other commands of a registration daemon are CommandShow, which is answered
 // with one Registrar, and CommandPeers, which is answered with any number of
-// []FloodList, each of at most MaxPart lists in the order of VNI and device, and
-// with none outside head-end replication. The arguments of the latter are
-// VNIArgs.
+// []FloodList in the order of VNI and device, and with none outside head-end
+// replication. The arguments of the latter are VNIArgs.
+
+// partAddresses is how many addresses end a part. With the last list of a part,
+// which may have 16,384 more of up to 18 bytes, the line stays within its bound.
+const partAddresses = 8192
+
+// Parts returns the parts of a long answer, in order: each has at most MaxPart
+// values, and ends with the one that brings it to partAddresses addresses.
+func Parts[T any](values []T, addresses func(*T) int) iter.Seq[[]T] {
+	return func(yield func([]T) bool) {
+		start, sum := 0, 0
+		for i := range values {
+			sum += addresses(&values[i])
+			if n := i + 1 - start; n < MaxPart && sum < partAddresses && i < len(values)-1 {
+				continue
+			}
+			if !yield(values[start : i+1]) {
+				return
+			}
+			start, sum = i+1, 0
+		}
+	}
+}
 
 // VNIArgs are the arguments of a command about VNIs.
 type VNIArgs struct {

@@ -29,17 +29,18 @@ func (r *Registrar) Commands(base func() control.Process) []control.Command {
 			r.fill(&s, time.Now())
 			return send(&s)
 		}},
-		{Name: control.CommandVXLANs, Run: ofVNI(func(wanted func(vxlan.VNI) bool) []control.VXLAN {
+		{Name: control.CommandVXLANs, Run: ofVNI(func(v *control.VXLAN) int { return len(v.ServiceNodes) }, func(wanted func(vxlan.VNI) bool) []control.VXLAN {
 			return r.shownVXLANs(wanted, time.Now())
 		})},
-		{Name: control.CommandPeers, Run: ofVNI(func(wanted func(vxlan.VNI) bool) []control.FloodList {
+		{Name: control.CommandPeers, Run: ofVNI(func(l *control.FloodList) int { return len(l.Members) }, func(wanted func(vxlan.VNI) bool) []control.FloodList {
 			return r.shownLists(wanted, time.Now())
 		})},
 	}
 }
 
-// ofVNI makes what list returns for a VNI, or for all, a command.
-func ofVNI[T any](list func(wanted func(vxlan.VNI) bool) []T) func(context.Context, json.RawMessage, func(any) error) error {
+// ofVNI makes what list returns for a VNI, or for all, a command. addresses counts
+// those that an element names.
+func ofVNI[T any](addresses func(*T) int, list func(wanted func(vxlan.VNI) bool) []T) func(context.Context, json.RawMessage, func(any) error) error {
 	return func(_ context.Context, args json.RawMessage, send func(any) error) error {
 		var a control.VNIArgs
 		if err := control.DecodeArgs(args, &a); err != nil {
@@ -55,7 +56,7 @@ func ofVNI[T any](list func(wanted func(vxlan.VNI) bool) []T) func(context.Conte
 			}
 			wanted = func(v vxlan.VNI) bool { return v == vni }
 		}
-		for part := range slices.Chunk(list(wanted), control.MaxPart) {
+		for part := range control.Parts(list(wanted), addresses) {
 			if err := send(part); err != nil {
 				return err
 			}
