@@ -3,6 +3,7 @@
 package netlab
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"sync"
@@ -81,14 +82,14 @@ func (w *FDBWatch) Events() ([]FDBEvent, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: watch fdb: %w", w.name, err)
 		}
-		if err := w.take(w.buf[:k]); err != nil {
+		if err := w.take(bytes.Clone(w.buf[:k])); err != nil {
 			return nil, fmt.Errorf("%s: watch fdb: %w", w.name, err)
 		}
 	}
 	return append([]FDBEvent(nil), w.events...), nil
 }
 
-// take takes in what the kernel says in one go.
+// take takes in what the kernel says in one go. It keeps b.
 func (w *FDBWatch) take(b []byte) error {
 	ms, err := syscall.ParseNetlinkMessage(b)
 	for _, m := range ms {

@@ -20,12 +20,20 @@ func TestWatchFDB(t *testing.T) {
 	all := make(net.HardwareAddr, 6)
 	check(t, n.AddFDB("vxlan", all, addr("192.0.2.2")))
 	check(t, n.AddFDB("vxlan", all, addr("192.0.2.3")))
+	if got := must(w.Events())(t); len(got) != 2 {
+		t.Errorf("got %d changes, want 2", len(got))
+	}
 	check(t, n.DeleteFDB("vxlan", all, addr("192.0.2.2")))
-	entry := func(a string) netlab.FDBEntry { return netlab.FDBEntry{MAC: all, VTEP: addr(a), Permanent: true} }
+	one := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	check(t, n.AddFDB("vxlan", one, addr("192.0.2.4")))
+	entry := func(mac net.HardwareAddr, a string) netlab.FDBEntry {
+		return netlab.FDBEntry{MAC: mac, VTEP: addr(a), Permanent: true}
+	}
 	want := []netlab.FDBEvent{
-		{FDBEntry: entry("192.0.2.2"), Index: index},
-		{FDBEntry: entry("192.0.2.3"), Index: index},
-		{FDBEntry: entry("192.0.2.2"), Index: index, Removed: true},
+		{FDBEntry: entry(all, "192.0.2.2"), Index: index},
+		{FDBEntry: entry(all, "192.0.2.3"), Index: index},
+		{FDBEntry: entry(all, "192.0.2.2"), Index: index, Removed: true},
+		{FDBEntry: entry(one, "192.0.2.4"), Index: index},
 	}
 	compare := cmp.Comparer(func(a, b netlab.FDBEvent) bool {
 		return a.VTEP == b.VTEP && a.MAC.String() == b.MAC.String() && a.Permanent == b.Permanent && a.Index == b.Index && a.Removed == b.Removed
