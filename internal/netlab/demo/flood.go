@@ -46,13 +46,14 @@ func broadcast(vni vxlan.VNI) kind {
 // A flooding is what became of one frame.
 type flooding struct {
 	frame  []byte
-	sent   packet                // as the service node got it
+	sent   []packet              // as the service node got it: once, or not with head-end replication
 	copies map[*machine][]packet // as they arrived
 	out    map[*machine]int      // how often it came out of the machine's VXLAN device
 }
 
 // flood sends a frame of the kind out of a VTEP's VXLAN device and returns what
-// became of it once every one of members has got everything that it will get.
+// became of it once every one of members has got everything that it will get. It
+// checks all of that.
 func (l *lab) flood(ctx context.Context, from *machine, vni vxlan.VNI, k kind, members ...*machine) (*flooding, error) {
 	marks, err := l.marks()
 	if err != nil {
@@ -84,15 +85,10 @@ func (l *lab) flood(ctx context.Context, from *machine, vni vxlan.VNI, k kind, m
 			return nil, err
 		}
 	}
-	sent, _, err := l.node.find(f.frame, vni, marks[l.node])
-	if err != nil {
+	if f.sent, _, err = l.node.find(f.frame, vni, marks[l.node]); err != nil {
 		return nil, err
 	}
-	if len(sent) != 1 {
-		return nil, fmt.Errorf("got the %s frame %d times at the service node, want once", k.name, len(sent))
-	}
-	f.sent = sent[0]
-	return f, f.want(from, vni, k, members)
+	return f, l.wantFlooding(f, from, vni, k, members)
 }
 
 // find returns the packets with an inner frame that m has received since mark,
@@ -118,12 +114,24 @@ func (m *machine) find(frame []byte, vni vxlan.VNI, mark int) ([]packet, int, er
 	return ps, out, nil
 }
 
-// want checks what the data plane promises: one copy for each member but the
-// sender, nothing for anybody else, and what a copy looks like.
-func (f *flooding) want(from *machine, vni vxlan.VNI, k kind, members []*machine) error {
-	if f.sent.Src != from.addr || f.sent.TOS != k.dscp<<2 {
-		return fmt.Errorf("the %s frame came to the service node from %s with TOS %#x, want %s and %#x",
-			k.name, f.sent.Src, f.sent.TOS, from.addr, k.dscp<<2)
+// wantFlooding checks what is promised: one copy for each member but the sender,
+// nothing for anybody else, and what a copy looks like.
+func (l *lab) wantFlooding(f *flooding, from *machine, vni vxlan.VNI, k kind, members []*machine) error {
+	by, ttl := from.mac, uint8(defaultTTL)
+	if l.headEnd {
+		if len(f.sent) != 0 {
+			return fmt.Errorf("got the %s frame at the service node, want it not to go there", k.name)
+		}
+	} else {
+		if len(f.sent) != 1 {
+			return fmt.Errorf("got the %s frame %d times at the service node, want once", k.name, len(f.sent))
+		}
+		s := f.sent[0]
+		if s.Src != from.addr || s.TOS != k.dscp<<2 {
+			return fmt.Errorf("the %s frame came to the service node from %s with TOS %#x, want %s and %#x",
+				k.name, s.Src, s.TOS, from.addr, k.dscp<<2)
+		}
+		by, ttl = l.node.mac, s.TTL-1
 	}
 	for m, copies := range f.copies {
 		want := 0
@@ -135,43 +143,65 @@ func (f *flooding) want(from *machine, vni vxlan.VNI, k kind, members []*machine
 				m.Name, count(len(copies), "copy"), k.name, from.Name, f.out[m], want)
 		}
 		for _, c := range copies {
-			if err := f.wantCopy(c, m, vni); err != nil {
+			if err := wantCopy(c, from, m, by, ttl, k.dscp<<2, vni); err != nil {
 				return fmt.Errorf("the copy of the %s frame at %s: %w", k.name, m.Name, err)
+			}
+			if l.headEnd {
+				continue
+			}
+			if c.Source() != f.sent[0].Source() || c.Checksum != 0 {
+				return fmt.Errorf("the copy of the %s frame at %s: got outer source %s and UDP checksum %#x, want that of "+
+					"the VTEP that sent it, %s, and 0", k.name, m.Name, c.Source(), c.Checksum, f.sent[0].Source())
 			}
 		}
 	}
 	return nil
 }
 
-func (f *flooding) wantCopy(c packet, m *machine, vni vxlan.VNI) error {
-	s := f.sent
+// defaultTTL is that of packets that the kernel makes.
+const defaultTTL = 64
+
+// wantCopy checks what a copy looks like that by sends.
+func wantCopy(c packet, from, to *machine, by net.HardwareAddr, ttl, tos uint8, vni vxlan.VNI) error {
 	switch {
-	case c.Source() != s.Source():
-		return fmt.Errorf("got outer source %s, want that of the VTEP that sent it, %s", c.Source(), s.Source())
-	case c.Dst != m.addr:
-		return fmt.Errorf("got outer destination %s, want %s", c.Dst, m.addr)
-	case c.TTL != s.TTL-1:
-		return fmt.Errorf("got TTL %d, want %d", c.TTL, s.TTL-1)
-	case c.TOS != s.TOS:
-		return fmt.Errorf("got TOS %#x, want %#x", c.TOS, s.TOS)
-	case c.Checksum != 0:
-		return fmt.Errorf("got UDP checksum %#x, want 0", c.Checksum)
-	case c.vni != vni || !bytes.Equal(c.Payload, s.Payload):
-		return fmt.Errorf("the VXLAN header or the frame is not what was sent")
+	case !bytes.Equal(c.EtherSrc, by):
+		return fmt.Errorf("got it from %s, want %s", c.EtherSrc, by)
+	case c.Src != from.addr:
+		return fmt.Errorf("got outer source %s, want that of the VTEP that sent it, %s", c.Src, from.addr)
+	case c.Dst != to.addr:
+		return fmt.Errorf("got outer destination %s, want %s", c.Dst, to.addr)
+	case c.TTL != ttl:
+		return fmt.Errorf("got TTL %d, want %d", c.TTL, ttl)
+	case c.TOS != tos:
+		return fmt.Errorf("got TOS %#x, want %#x", c.TOS, tos)
+	case c.vni != vni:
+		return fmt.Errorf("got VNI %s, want %s", c.vni, vni)
 	}
 	return nil
 }
 
-// showFlood floods a frame of each kind from vtep1.
+// showFlood floods a frame of each kind from vtep1, and a broadcast from each.
 func (l *lab) showFlood(ctx context.Context, _ options) error {
-	from, others := l.vteps[0], l.vteps[1:3]
-	l.say("vtep1 sends three frames out of vxlan100 that no VTEP can deliver by itself. This is what a capture on the " +
-		"underlay shows (port 4789 is the destination of all; UDP checksum 0, as RFC 7348 has it):")
-	for _, k := range []kind{
-		{"broadcast", netlab.Broadcast, guestAddr(blue, 255), 46, 0},
-		{"multicast", net.HardwareAddr{0x01, 0x00, 0x5e, 0x01, 0x02, 0x03}, netip.MustParseAddr("239.1.2.3"), 34, 0},
-		{"unknown unicast", net.HardwareAddr{0x02, 0, 0, 0, 0, 0x99}, guestAddr(blue, 99), 0, 0},
-	} {
+	l.say("vtep1 sends three frames out of vxlan100 that it cannot send to one other VTEP. This is what a capture on the " +
+		"underlay shows (port 4789 is the destination of all; copies have UDP checksum 0, as RFC 7348 has it):")
+	err := l.packetTables(ctx,
+		kind{"broadcast", netlab.Broadcast, guestAddr(blue, 255), 46, 0},
+		kind{"multicast", net.HardwareAddr{0x01, 0x00, 0x5e, 0x01, 0x02, 0x03}, netip.MustParseAddr("239.1.2.3"), 34, 0},
+		kind{"unknown unicast", net.HardwareAddr{0x02, 0, 0, 0, 0, 0x99}, guestAddr(blue, 99), 0, 0},
+	)
+	if err != nil {
+		return err
+	}
+	l.ok("Each copy has the source address and port of the VTEP that sent the frame, its DSCP, and one TTL less; " +
+		"the frame came out of vxlan100 byte for byte.")
+	return l.copyTable(ctx, l.steady())
+}
+
+// packetTables has vtep1 flood frames, and shows the packets that they become.
+func (l *lab) packetTables(ctx context.Context, ks ...kind) error {
+	from := l.vteps[0]
+	others := without(l.steady(), from)
+	for _, k := range ks {
 		f, err := l.flood(ctx, from, blue, k, others...)
 		if err != nil {
 			return err
@@ -179,15 +209,44 @@ func (l *lab) showFlood(ctx context.Context, _ options) error {
 		l.gap()
 		l.row("%s to %s, %s", k.name, k.mac, k.to)
 		l.row("where                outer source       outer destination  TTL  DSCP  VNI  inner frame")
-		l.packetRow("at the service node", f.sent, "")
+		if l.headEnd {
+			l.row("at the service node  (nothing)")
+		} else {
+			l.packetRow("at the service node", f.sent[0], "")
+		}
 		for _, m := range others {
 			l.packetRow("copy at "+m.Name, f.copies[m][0], ", the same")
 		}
 	}
 	l.gap()
-	l.ok("Each frame arrived once at %s, and came out of vxlan100 there byte for byte. vtep1 got none of them back.",
-		names(others))
-	l.ok("Each copy has the source address and port of the VTEP that sent it, its DSCP, and one TTL less.")
+	return nil
+}
+
+// copyTable has each of members flood a broadcast, and shows how many packets
+// were captured where.
+func (l *lab) copyTable(ctx context.Context, members []*machine) error {
+	l.gap()
+	l.row("packets captured           at the service node   vtep1   vtep2   vtep3   vtep4")
+	total := 0
+	for _, from := range members {
+		f, err := l.flood(ctx, from, blue, broadcast(blue), without(members, from)...)
+		if err != nil {
+			return err
+		}
+		text := fmt.Sprintf("of a broadcast of %s    %13d    ", from.Name, len(f.sent))
+		for _, m := range l.vteps {
+			total += len(f.copies[m])
+			if m == from {
+				text += "       -"
+			} else {
+				text += fmt.Sprintf(" %7d", len(f.copies[m]))
+			}
+		}
+		l.row("%s", text)
+	}
+	l.gap()
+	l.ok("%s of %s: one for each other VTEP of VNI %s, and none for the sender.",
+		count(total, "copy"), count(len(members), "broadcast"), blue)
 	return nil
 }
 

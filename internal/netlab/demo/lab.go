@@ -36,35 +36,33 @@ var nodeAddr = netip.MustParseAddr("192.0.2.254")
 type lab struct {
 	*netlab.Lab
 	*screen
-	node  *machine
-	vteps []*machine // vtep1 to vtep4; vtep4 sends nothing of its own accord
-	vxsnd *netlab.Process
-	shown int // bytes of vxsnd's output that are on the screen
-	texts int // payloads made so far
-	agent *agent
+	bin     string // the directory of the programs
+	node    *machine
+	vteps   []*machine // vtep1 to vtep4; vtep4 comes and goes
+	vxsnd   *daemon
+	began   time.Time // when vxsnd was started
+	daemons []*daemon // all that were started
+	texts   int       // payloads made so far
+	headEnd bool      // the VTEPs make the copies, not the service node
 }
+
+// steady are the VTEPs that are there all the time.
+func (l *lab) steady() []*machine { return l.vteps[:3] }
 
 // A machine is a namespace on the segment, with a capture on its link eth0.
 type machine struct {
 	*netlab.Namespace
-	number  int
+	number  int // of a VTEP, 0 for the service node
+	vxrd    *daemon
 	addr    netip.Addr
 	mac     net.HardwareAddr
 	wire    *netlab.Capture
 	devices map[vxlan.VNI]*device
 }
 
-// A device is a kernel VXLAN device, with a capture of what comes out of it.
-type device struct {
-	name string
-	addr netip.Addr
-	mac  net.HardwareAddr
-	out  *netlab.Capture
-}
-
 // newLab makes the machines without their VXLAN devices.
-func newLab(s *screen) (*lab, error) {
-	l := &lab{Lab: netlab.New(), screen: s}
+func newLab(s *screen, bin string) (*lab, error) {
+	l := &lab{Lab: netlab.New(), screen: s, bin: bin}
 	err := l.addMachines()
 	if err == nil {
 		return l, nil
@@ -112,59 +110,12 @@ func (l *lab) machine(sw *netlab.Switch, name string, addr netip.Addr) (*machine
 	return m, err
 }
 
-// addDevice makes a VXLAN device the way commands says, and brings it up. With
-// notify it introduces itself by a gratuitous ARP.
-func (m *machine) addDevice(vni vxlan.VNI, notify bool) error {
-	d := &device{name: "vxlan" + vni.String(), addr: guestAddr(vni, m.number)}
-	err := m.AddVXLAN(d.name, netlab.VXLAN{VNI: uint32(vni), Local: m.addr, Remote: nodeAddr, TOS: tosInherit})
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return fmt.Errorf("this kernel has no VXLAN devices (CONFIG_VXLAN, 'modprobe vxlan'): %w", err)
+// title is what a reader calls the machine.
+func (m *machine) title() string {
+	if m.number == 0 {
+		return "service node"
 	}
-	if err != nil {
-		return err
-	}
-	link, err := m.Link(d.name)
-	if err != nil {
-		return err
-	}
-	d.mac = link.MAC
-	// AddVXLAN brings the device up; what notifies is coming up with an address.
-	if err := m.SetDown(d.name); err != nil {
-		return err
-	}
-	if err := m.AddAddr(d.name, netip.PrefixFrom(d.addr, 24)); err != nil {
-		return err
-	}
-	if notify {
-		if err := m.SetSysctl("net/ipv4/conf/"+d.name+"/arp_notify", "1"); err != nil {
-			return err
-		}
-	}
-	if err := m.SetUp(d.name); err != nil {
-		return err
-	}
-	m.devices[vni] = d
-	d.out, err = m.Capture(d.name) // a capture does not outlive SetDown
-	return err
-}
-
-// tosInherit makes a VXLAN device mark the outer packet as the inner one is.
-const tosInherit = 1
-
-// commands are those of iproute2 that make the device which addDevice makes.
-func (m *machine) commands(vni vxlan.VNI, notify bool) []string {
-	dev := "vxlan" + vni.String()
-	out := []string{
-		fmt.Sprintf("ip link add %s type vxlan id %s dstport %d \\\n           local %s remote %s tos inherit",
-			dev, vni, vxlan.Port, m.addr, nodeAddr),
-		fmt.Sprintf("ip address add %s/24 dev %s", guestAddr(vni, m.number), dev),
-		"sysctl -qw net.ipv4.conf." + dev + ".arp_notify=1",
-		"ip link set " + dev + " up",
-	}
-	if !notify {
-		out = append(out[:2], out[3])
-	}
-	return out
+	return m.Name
 }
 
 // guestAddr returns the address of VTEP i inside a VXLAN.
@@ -234,7 +185,12 @@ func (l *lab) marks() (map[*machine]int, error) {
 
 // until waits until cond is true or fails.
 func until(ctx context.Context, what string, cond func() (bool, error)) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, fmt.Errorf("not so after %s", patience))
+	return within(ctx, patience, what, cond)
+}
+
+// within waits until cond is true or fails, for a time at most.
+func within(ctx context.Context, limit time.Duration, what string, cond func() (bool, error)) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("not so after %s", limit))
 	defer cancel()
 	var failed error
 	err := netlab.Wait(ctx, what, func() (done bool) {
@@ -247,16 +203,31 @@ func until(ctx context.Context, what string, cond func() (bool, error)) error {
 	return err
 }
 
-// showLog prints what vxsnd has logged and is not on the screen yet.
-func (l *lab) showLog() {
-	if l.vxsnd == nil {
-		return
+// addrs returns the addresses of machines.
+func addrs(ms []*machine) (out []netip.Addr) {
+	for _, m := range ms {
+		out = append(out, m.addr)
 	}
-	out := l.vxsnd.Output()
-	for line := range strings.Lines(out[l.shown:]) {
-		l.log(line)
+	return out
+}
+
+// without returns machines but one.
+func without(ms []*machine, not *machine) (out []*machine) {
+	for _, m := range ms {
+		if m != not {
+			out = append(out, m)
+		}
 	}
-	l.shown = len(out)
+	return out
+}
+
+// addrList puts addresses together as prose does.
+func addrList(as []netip.Addr) string {
+	var out []string
+	for _, a := range as {
+		out = append(out, a.String())
+	}
+	return list(out)
 }
 
 // names lists machines, as "vtep1, vtep2 and vtep3".

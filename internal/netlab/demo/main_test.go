@@ -27,10 +27,17 @@ import (
 // asDemo makes the test binary the demonstration.
 const asDemo = "VXSND_TEST_AS_DEMO"
 
-// stock is the configuration file that is shipped.
-const stock = "../../../etc/vxsnd.conf"
+// These are the configuration files that are shipped.
+const (
+	stock     = "../../../etc/vxsnd.conf"
+	stockVxrd = "../../../etc/vxrd.conf"
+)
 
 func TestMain(m *testing.M) {
+	if os.Args[0] == asMachine {
+		fmt.Fprintln(os.Stderr, becomeDaemon(os.Args[1:]))
+		os.Exit(exitFailed)
+	}
 	if os.Getenv(asDemo) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
@@ -57,7 +64,16 @@ func runTests(m *testing.M) int {
 
 var binaryDir string
 
-// build builds vxsnd, once.
+// link makes the other names of a program.
+func link(file string) error {
+	var errs []error
+	for _, name := range []string{"vxrd", "vxsndctl", "vxrdctl"} {
+		errs = append(errs, os.Symlink(filepath.Base(file), filepath.Join(filepath.Dir(file), name)))
+	}
+	return errors.Join(errs...)
+}
+
+// build builds vxsnd and its links, once.
 var build = sync.OnceValues(func() (string, error) {
 	file := filepath.Join(binaryDir, "vxsnd")
 	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", file, "vxsnd/cmd/vxsnd")
@@ -65,7 +81,7 @@ var build = sync.OnceValues(func() (string, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	return file, nil
+	return file, link(file)
 })
 
 // flags are those of a demonstration without pauses, or with long ones.
@@ -76,7 +92,7 @@ func flags(t *testing.T, pause time.Duration) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []string{"-vxsnd", vxsnd, "-config", stock, "-pause", pause.String()}
+	return []string{"-vxsnd", vxsnd, "-config", stock, "-vxrd-config", stockVxrd, "-pause", pause.String()}
 }
 
 func TestEverythingIsAsItShouldBe(t *testing.T) {
@@ -99,15 +115,19 @@ func TestEverythingIsAsItShouldBe(t *testing.T) {
 func TestWrongIsNoticed(t *testing.T) {
 	tests := []struct {
 		name    string
+		file    int // which argument it is in
 		options string
 		want    string
 		waits   bool // for something that never comes
 	}{
-		{"nobody is learned", "learning = off", "wait for vtep1 to be learned", true},
-		{"a member too many", "vtep_membership = 192.0.2.4 100", "as the members of VNI 100", false},
-		{"a checksum", "udp_checksum = compute", "UDP checksum", false},
-		{"large copies are dropped", "oversize = drop", "at vtep2", true},
-		{"no start", "holdtime = 0", "vxsnd ended with status 3", false},
+		{"nobody is learned", vxsndFile, "learning = off", "as the members of VNI 200", true},
+		{"a member too many", vxsndFile, "vtep_membership = 192.0.2.4 100", "as the members of VNI 100", false},
+		{"a checksum", vxsndFile, "udp_checksum = compute", "UDP checksum", false},
+		{"large copies are dropped", vxsndFile, "oversize = drop", "at vtep2", true},
+		{"no start", vxsndFile, "holdtime = 0", "vxsnd ended with status 3", false},
+		{"nobody registers", vxrdFile, "vxlan_port = 4790", "got none as the members of VNI 100", true},
+		{"no answer is believed", vxrdFile, "answer_from = 198.51.100.0/24", "wait for the flood list of vtep1", true},
+		{"no start of vxrd", vxrdFile, "holdtime = 0", "vxrd ended with status 3", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -116,19 +136,28 @@ func TestWrongIsNoticed(t *testing.T) {
 				patience = 5 * time.Second
 			}
 			args := flags(t, 0)
-			conf := filepath.Join(t.TempDir(), "vxsnd.conf")
+			conf := filepath.Join(t.TempDir(), "conf")
 			if err := os.WriteFile(conf, []byte(tt.options+"\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			args[3] = conf
+			args[tt.file] = conf
 			var out, errs bytes.Buffer
 			if got := run(args, &out, &errs); got != exitFailed || !strings.Contains(errs.String(), tt.want) {
 				t.Errorf("got status %d and %q, want %d and %q in it; it says:\n%s",
 					got, errs.String(), exitFailed, tt.want, out.String())
 			}
+			if n := strings.Count(out.String(), "\n  FAILED "); n != 3 { // where it is, in the summary, and below it
+				t.Errorf("got %d lines that begin with FAILED, want 3:\n%s", n, out.String())
+			}
 		})
 	}
 }
+
+// The arguments of flags that name configuration files.
+const (
+	vxsndFile = 3
+	vxrdFile  = 5
+)
 
 // A demonstration that nobody sees is not carried on.
 func TestTerminalThatIsGone(t *testing.T) {
@@ -175,11 +204,12 @@ func TestWithoutRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Where go test puts the test is not open to everybody.
-	file := filepath.Join(binaryDir, "demo.test")
-	if err := errors.Join(os.WriteFile(file, b, 0o755), os.Chmod(binaryDir, 0o755)); err != nil {
+	file := filepath.Join(binaryDir, "open", "demo.test")
+	err = errors.Join(os.Mkdir(filepath.Dir(file), 0o755), os.WriteFile(file, b, 0o755), link(file), os.Chmod(binaryDir, 0o755))
+	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(file, "-vxsnd", file, "-config", file)
+	cmd := exec.Command(file, "-vxsnd", file, "-config", file, "-vxrd-config", file)
 	cmd.Dir = "/"
 	cmd.Env = append(os.Environ(), asDemo+"=1")
 	if os.Geteuid() == 0 {
@@ -197,18 +227,19 @@ func TestInterruptLeavesNothing(t *testing.T) {
 	tests := []struct {
 		name   string
 		signal syscall.Signal
-		at     string // the line at which it comes
+		pause  time.Duration // after each part
+		at     string        // the line at which it comes
 		want   int
 	}{
-		{"interrupt early", syscall.SIGINT, "service node, 192.0.2.254", exitInterrupted},
-		{"interrupt", syscall.SIGINT, "vxsnd is ready", exitInterrupted},
-		{"terminate", syscall.SIGTERM, "vxsnd is ready", exitInterrupted},
-		{"hang up", syscall.SIGHUP, "vxsnd is ready", exitInterrupted},
-		{"kill", syscall.SIGKILL, "vxsnd is ready", -1},
+		{"interrupt early", syscall.SIGINT, time.Hour, "service node, 192.0.2.254", exitInterrupted},
+		{"interrupt", syscall.SIGINT, time.Hour, "vxsnd is ready", exitInterrupted},
+		{"terminate", syscall.SIGTERM, time.Hour, "vxsnd is ready", exitInterrupted},
+		{"hang up", syscall.SIGHUP, 0, "has registered vxlan100", exitInterrupted},
+		{"kill", syscall.SIGKILL, 0, "has registered vxlan100", -1},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			args := flags(t, time.Hour)
+			args := flags(t, tt.pause)
 			links, names := hostLinks(t), namedNamespaces()
 			self, err := os.Executable()
 			if err != nil {
@@ -244,7 +275,7 @@ func TestInterruptLeavesNothing(t *testing.T) {
 				t.Errorf("got status %d, want %d; it says %s", got, tt.want, cmd.Stderr)
 			}
 			vxsnd := args[1]
-			err = netlab.Wait(t.Context(), "the end of vxsnd", func() bool { return !runs(vxsnd) })
+			err = netlab.Wait(t.Context(), "the end of all daemons", func() bool { return !runs(vxsnd) })
 			if err != nil {
 				t.Error(err)
 			}

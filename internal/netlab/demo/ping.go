@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -48,13 +49,17 @@ func (p pair) ping(ctx context.Context, vni vxlan.VNI) (time.Duration, error) {
 
 // showPings pings all pairs, first with ARP and then without.
 func (l *lab) showPings(ctx context.Context, _ options) error {
-	ms := l.vteps[:3]
-	before, err := l.node.mark()
+	ms := l.steady()
+	before, err := l.marks()
 	if err != nil {
 		return err
 	}
-	l.say("The first ping needs ARP: a broadcast, which goes by the service node. From its copy the kernel of a VTEP " +
-		"learns behind which VTEP a MAC address is, and all that follows goes there directly.")
+	if l.headEnd {
+		l.say("The same again. Now the ARP requests of the first pings go to each other VTEP directly, too.")
+	} else {
+		l.say("The first ping needs ARP: a broadcast, which goes by the service node. From its copy the kernel of a VTEP " +
+			"learns behind which VTEP a MAC address is, and all that follows goes there directly.")
+	}
 	l.gap()
 	ps := pairs(ms)
 	first := make(map[pair]time.Duration)
@@ -63,7 +68,7 @@ func (l *lab) showPings(ctx context.Context, _ options) error {
 			return err
 		}
 	}
-	arps, err := l.node.since(before)
+	asked, err := l.arps(before)
 	if err != nil {
 		return err
 	}
@@ -85,8 +90,13 @@ func (l *lab) showPings(ctx context.Context, _ options) error {
 	for _, p := range ps {
 		l.row("%s   %s, %-12s %10s %15s", p.from.Name, p.to.Name, p.to.devices[blue].addr, round(first[p]), round(mean[p]))
 	}
-	if err := l.wantARPs(arps); err != nil {
-		return err
+	l.gap()
+	if l.headEnd {
+		l.ok("The first pings sent no packet by the service node: the ARP requests (%s) arrived at both other VTEPs from the "+
+			"VTEP that asked.", strings.Join(asked, ", "))
+	} else {
+		l.ok("The first pings sent %s by the service node, all of them ARP requests (%s).",
+			count(len(asked), "packet"), strings.Join(asked, ", "))
 	}
 	if err := l.wantDirect(between, len(ps)*rounds); err != nil {
 		return err
@@ -94,23 +104,67 @@ func (l *lab) showPings(ctx context.Context, _ options) error {
 	return l.showLearnedMACs(ms)
 }
 
-// wantARPs checks that nothing but ARP requests went by the service node.
-func (l *lab) wantARPs(ps []packet) error {
-	var asked []string
+// arps returns the ARP requests since some marks, as "vtep1 for vtep2", and
+// checks which way they went, and that nothing else went by the service node.
+func (l *lab) arps(marks map[*machine]int) (asked []string, err error) {
+	ps, err := l.node.since(marks[l.node])
+	if err != nil {
+		return nil, err
+	}
 	for _, p := range ps {
-		target, ok := arpTarget(p.inner)
-		if !ok || p.vni != blue {
-			return fmt.Errorf("the pings sent a packet by the service node that is not an ARP request: % x", p.inner)
+		what, ok := l.arp(p)
+		if !ok || l.headEnd {
+			return nil, fmt.Errorf("the pings sent a packet by the service node that was not to go there: % x", p.inner)
 		}
-		asked = append(asked, fmt.Sprintf("%s for %s", l.byAddr(p.Src), l.guest(blue, target)))
+		asked = append(asked, what)
+	}
+	if l.headEnd {
+		if asked, err = l.headEndARPs(marks); err != nil {
+			return nil, err
+		}
 	}
 	if len(asked) == 0 {
-		return fmt.Errorf("the service node has seen no ARP request")
+		return nil, fmt.Errorf("the pings sent no ARP request")
 	}
-	l.gap()
-	l.ok("The first pings sent %s by the service node, all of them ARP requests (%s).",
-		count(len(asked), "packet"), strings.Join(asked, ", "))
-	return nil
+	return asked, nil
+}
+
+// headEndARPs returns the ARP requests that VTEPs have sent to all others.
+func (l *lab) headEndARPs(marks map[*machine]int) (asked []string, err error) {
+	at := make(map[string]map[*machine]bool)
+	for _, m := range l.steady() {
+		ps, err := m.since(marks[m])
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range ps {
+			what, ok := l.arp(p)
+			if !ok {
+				continue
+			}
+			if at[what] == nil {
+				at[what] = make(map[*machine]bool)
+				asked = append(asked, what)
+			}
+			at[what][m] = true
+		}
+	}
+	for _, what := range asked {
+		if want := len(l.steady()) - 1; len(at[what]) != want {
+			return nil, fmt.Errorf("the ARP request of %s came to %s, want %d", what, count(len(at[what]), "VTEP"), want)
+		}
+	}
+	slices.Sort(asked)
+	return asked, nil
+}
+
+// arp describes an ARP request in VNI 100.
+func (l *lab) arp(p packet) (string, bool) {
+	target, ok := arpTarget(p.inner)
+	if !ok || p.vni != blue {
+		return "", false
+	}
+	return fmt.Sprintf("%s for %s", l.byAddr(p.Src), l.guest(blue, target)), true
 }
 
 // wantDirect checks that pings went from VTEP to VTEP.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode/utf8"
 )
 
 // width is where lines end at the latest.
@@ -13,8 +14,9 @@ const width = 100
 
 // A screen prints what the demonstration says. One goroutine uses it.
 type screen struct {
-	w   io.Writer
-	err error // the first of w
+	w      io.Writer
+	err    error // the first of w
+	checks int   // calls of ok
 }
 
 // line prints a line.
@@ -24,12 +26,11 @@ func (s *screen) line(text string) {
 	}
 }
 
-// part begins a part.
-func (s *screen) part(number int, title string) {
-	head := fmt.Sprintf("%d. %s", number, title)
+// head begins a part.
+func (s *screen) head(title string) {
 	s.gap()
-	s.line(head)
-	s.line(strings.Repeat("-", len(head)))
+	s.line(title)
+	s.line(strings.Repeat("-", utf8.RuneCountInString(title)))
 }
 
 // say prints prose, wrapped.
@@ -39,7 +40,13 @@ func (s *screen) say(format string, args ...any) {
 
 // ok prints something that has been checked.
 func (s *screen) ok(format string, args ...any) {
+	s.checks++
 	s.wrap("  ok  ", "      ", fmt.Sprintf(format, args...))
+}
+
+// failed prints something that is not as it should be.
+func (s *screen) failed(format string, args ...any) {
+	s.wrap("  FAILED  ", "          ", fmt.Sprintf(format, args...))
 }
 
 // row prints a line of a table or a drawing as it is.
@@ -47,9 +54,9 @@ func (s *screen) row(format string, args ...any) {
 	s.line(fmt.Sprintf("      "+format, args...))
 }
 
-// log prints a line of vxsnd's.
-func (s *screen) log(line string) {
-	s.wrap("    | ", "    |     ", line)
+// log prints a line that a daemon of a machine has logged.
+func (s *screen) log(at, line string) {
+	s.wrap("  "+at+" | ", "  "+strings.Repeat(" ", len(at))+" |     ", line)
 }
 
 // command prints a command line with the machine that it is for.
@@ -57,6 +64,14 @@ func (s *screen) command(at, line string) {
 	for i, l := range strings.Split(line, "\n") {
 		if i == 0 {
 			l = at + "$ " + l
+		}
+		for utf8.RuneCountInString(l) > width-len("  ") {
+			cut := strings.LastIndexByte(l[:width-len("   \\")], ' ')
+			if cut < 0 {
+				break // one long word
+			}
+			s.line("  " + l[:cut] + " \\")
+			l = "           " + l[cut+1:]
 		}
 		s.line("  " + l)
 	}
@@ -71,7 +86,7 @@ func (s *screen) wrap(first, next, text string) {
 	line := first
 	empty := true
 	for _, word := range strings.Fields(text) {
-		if !empty && len(line)+1+len(word) > width {
+		if !empty && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
 			s.line(line)
 			line, empty = next, true
 		}
@@ -82,4 +97,26 @@ func (s *screen) wrap(first, next, text string) {
 		empty = false
 	}
 	s.line(line)
+}
+
+// summary tells how each part went, and all of them. err is why it ended, if not
+// well.
+func (s *screen) summary(parts []*part, err error) {
+	s.head("Summary")
+	for i, p := range parts {
+		result := "ok    "
+		switch {
+		case p.failed:
+			result = "FAILED"
+		case !p.begun:
+			result = "not run"
+		}
+		s.line(fmt.Sprintf("  %-7s  %2d. %-73s %2d ok", result, i+1, p.title, p.checks))
+	}
+	s.gap()
+	if err != nil {
+		s.failed("%s were ok, then one was not. The lab is taken down, and nothing of it is left on this machine.", count(s.checks, "check"))
+		return
+	}
+	s.ok("All %s. The lab is taken down, and nothing of it is left on this machine.", count(s.checks, "check"))
 }

@@ -7,14 +7,12 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
-	"os/exec"
-	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vxsnd/internal/control"
 	"vxsnd/internal/netlab"
 	"vxsnd/internal/vxlan"
 )
@@ -25,14 +23,14 @@ var drawing = strings.Split(`                     service node, 192.0.2.254
                                |
  ==========================  switch  ==========================  192.0.2.0/24, MTU 1500
      |                 |                 |                 |
-   vtep1             vtep2             vtep3             vtep4
+   vtep1             vtep2             vtep3             vtep4      vxrd on each
    192.0.2.1         192.0.2.2         192.0.2.3         192.0.2.4
-     |                 |                 |                 |
+     |                 |                 |                 :
    vxlan100          vxlan100          vxlan100          vxlan100     VNI 100
-   10.0.100.1        10.0.100.2        10.0.100.3        10.0.100.4
-     |                                   |
-   vxlan200                            vxlan200                       VNI 200
-   10.0.200.1                          10.0.200.3`, "\n")
+   10.0.100.1        10.0.100.2        10.0.100.3        10.0.100.4   (vtep4: later)
+     :                                                     :
+   vxlan200                                              vxlan200     VNI 200
+   10.0.200.1                                            10.0.200.4   (later)`, "\n")
 
 // showStart draws the lab and starts vxsnd.
 func (l *lab) showStart(ctx context.Context, o options) error {
@@ -41,131 +39,98 @@ func (l *lab) showStart(ctx context.Context, o options) error {
 		return fmt.Errorf("uname: %w", err)
 	}
 	l.say("Each machine below is a network namespace of this Linux (%s): the VTEPs are VXLAN devices of the kernel, "+
-		"the service node is a machine that runs vxsnd. A VTEP sends what it cannot deliver by itself (broadcast, "+
-		"unknown unicast and multicast: BUM) to the service node, which sends a copy to every other VTEP of that VXLAN.",
+		"the service node is a machine that runs vxsnd. What a VTEP cannot send to one other VTEP (broadcast, unknown "+
+		"unicast and multicast: BUM) has to reach every other VTEP of that VXLAN. Either the service node makes the "+
+		"copies (parts 2 to 7), or the VTEP itself does (head-end replication, parts 8 to 12).",
 		unix.ByteSliceToString(uts.Release[:]))
 	l.gap()
 	for _, line := range drawing {
 		l.row("%s", line)
 	}
 	l.gap()
-	l.command("service node", fmt.Sprintf("%s -c %s -l stdout", o.vxsnd, o.config))
-	cmd := exec.Command(o.vxsnd, "-c", o.config, "-l", "stdout")
-	// Its own process group: a ^C at the terminal is for us, who stop it.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	l.began = time.Now()
 	var err error
-	if l.vxsnd, err = l.node.Start(cmd); err != nil {
-		return err
-	}
-	err = until(ctx, "vxsnd to be ready", func() (bool, error) {
-		if strings.Contains(l.vxsnd.Output(), "msg=ready") {
-			return true, nil
-		}
-		select {
-		case <-l.vxsnd.Done():
-			status, _ := l.vxsnd.Wait(ctx)
-			return false, fmt.Errorf("vxsnd ended with status %d and did not get ready", status)
-		default:
-			return false, nil
-		}
-	})
-	l.showLog()
+	l.vxsnd, err = l.start(ctx, l.node, "vxsnd", false, "-c", o.config, "-l", "stdout")
 	if err != nil {
 		return err
+	}
+	l.showLog(l.vxsnd)
+	members, err := l.members(ctx, blue)
+	if err != nil {
+		return err
+	}
+	if len(members) != 0 {
+		return fmt.Errorf("got %s as the members of VNI %s at the start, want none", addrList(members), blue)
 	}
 	l.ok("vxsnd is ready. Its configuration names no VTEP and no VXLAN.")
 	return nil
 }
 
-// showLearning brings the VTEPs up one after the other.
-func (l *lab) showLearning(ctx context.Context, _ options) error {
-	l.say("A VTEP needs no daemon and no configuration at the service node: 'remote' makes the service node the " +
-		"destination of BUM packets, and whoever sends one becomes a member of that VXLAN. arp_notify makes the kernel " +
-		"send its first packet, a gratuitous ARP, as soon as the device is up. 'tos inherit' is for part 4. This program " +
-		"asks the service node for its members as a registration daemon does.")
-	var err error
-	if l.agent, err = newAgent(l.vteps[3]); err != nil {
-		return err
-	}
-	for i, m := range l.vteps[:3] {
-		l.typed(m, blue, true)
-		before, err := l.node.mark()
-		if err != nil {
-			return err
-		}
-		start := time.Now()
-		if err := m.addDevice(blue, true); err != nil {
-			return err
-		}
-		var first packet
-		err = until(ctx, m.Name+"'s first packet at the service node", func() (bool, error) {
-			ps, err := l.node.since(before)
-			if err != nil || len(ps) == 0 {
-				return false, err
-			}
-			first = ps[0]
-			return true, nil
-		})
-		if err != nil {
-			return err
-		}
-		took := time.Since(start)
-		if first.Src != m.addr || first.vni != blue || !isARP(first.inner) {
-			return fmt.Errorf("the first packet at the service node is not the gratuitous ARP of %s but from %s in VNI %s",
-				m.Name, first.Src, first.vni)
-		}
-		var members []netip.Addr
-		err = until(ctx, m.Name+" to be learned", func() (bool, error) {
-			var err error
-			members, err = l.agent.ask(ctx, blue)
-			return slices.Contains(members, m.addr), err
-		})
-		if err != nil {
-			return err
-		}
-		if err := wantMembers(blue, members, l.vteps[:i+1]...); err != nil {
-			return err
-		}
-		l.ok("Its gratuitous ARP is at the service node after %s. Members of VNI %s there: %s", round(took), blue, addrList(members))
-	}
-	return l.showSilent(ctx)
-}
-
-// showSilent brings vtep4 up, which sends nothing.
-func (l *lab) showSilent(ctx context.Context) error {
-	m := l.vteps[3]
+// showRegistration brings VTEPs up that register.
+func (l *lab) showRegistration(ctx context.Context, o options) error {
+	l.say("A VXLAN device of a VTEP has the service node as its 'remote': there it sends all BUM packets. vxrd finds the " +
+		"device, and registers its VNI and local address with the service node. With head_rep = no that is all it does.")
 	l.gap()
-	l.say("vtep4 gets its device without arp_notify and keeps quiet, so nobody can know of it (see part 6).")
-	l.typed(m, blue, false)
-	if err := m.addDevice(blue, false); err != nil {
+	s := design{vni: blue, remote: true}
+	for _, m := range l.steady() {
+		if m.number == 1 {
+			l.typed(m, s)
+		}
+		if err := m.addDevice(s); err != nil {
+			return err
+		}
+		if err := l.startVxrd(ctx, o, m, m.number > 1, "--head-rep=no"); err != nil {
+			return err
+		}
+	}
+	l.showLog(l.vteps[0].vxrd)
+	l.gap()
+	l.say("The same on vtep2 and vtep3, with their own addresses. The service node knows who is there:")
+	l.gap()
+	if err := l.waitMembers(ctx, blue, l.steady()...); err != nil {
 		return err
 	}
-	members, err := l.agent.ask(ctx, blue)
+	if err := l.typeCtl(ctx, l.vxsnd, "fdb"); err != nil {
+		return err
+	}
+	l.ok("The members of VNI %s are %s: each lives for 90 s (holdtime), and vxrd registers it again every 30 s.", blue, names(l.steady()))
+	ps, err := l.node.received()
 	if err != nil {
 		return err
 	}
-	if err := wantMembers(blue, members, l.vteps[:3]...); err != nil {
+	if len(ps) != 0 {
+		return fmt.Errorf("got %s at the service node before anybody was to send one", count(len(ps), "VXLAN packet"))
+	}
+	l.ok("No VTEP has sent a VXLAN packet so far: a quiet VTEP gets broadcasts, too.")
+	l.gap()
+	if err := l.typeCtl(ctx, l.vteps[0].vxrd, "vxlans"); err != nil {
 		return err
 	}
-	l.ok("Members of VNI %s at the service node are still %s", blue, addrList(members))
+	vs, err := ask[control.VXLAN](ctx, l.vteps[0].vxrd, control.CommandVXLANs, nil)
+	if err != nil {
+		return err
+	}
+	if len(vs) != 1 || !vs[0].Registered || vs[0].Local != l.vteps[0].addr {
+		return fmt.Errorf("vxrd of vtep1 does not say that it has registered vxlan%s", blue)
+	}
+	l.ok("vxrd of vtep1 has registered vxlan%s with the service node.", blue)
+	l.gap()
+	if err := l.typeFloods(l.vteps[0], blue); err != nil {
+		return err
+	}
+	for _, m := range l.steady() {
+		if err := m.wantFloods(blue, nodeAddr); err != nil {
+			return err
+		}
+	}
+	l.ok("Each VTEP's kernel sends BUM packets to the service node alone.")
 	return nil
 }
 
-// typed shows the commands that make a VXLAN device: in full for vtep1, and how
-// they differ for the others.
-func (l *lab) typed(m *machine, vni vxlan.VNI, notify bool) {
-	l.gap()
-	if m == l.vteps[0] {
-		for _, c := range m.commands(vni, notify) {
-			l.command(m.Name, c)
-		}
-		return
-	}
-	without := ""
-	if !notify {
-		without = ", without arp_notify"
-	}
-	l.row("%s: the same with local %s and address %s/24%s", m.Name, m.addr, guestAddr(vni, m.number), without)
+// startVxrd starts vxrd on a VTEP with some options besides its file.
+func (l *lab) startVxrd(ctx context.Context, o options, m *machine, quiet bool, more ...string) (err error) {
+	m.vxrd, err = l.start(ctx, m, "vxrd", quiet, append([]string{"-c", o.vxrdConfig, "-l", "stdout"}, more...)...)
+	return err
 }
 
 // isARP tells whether an inner frame is a broadcast ARP packet.
