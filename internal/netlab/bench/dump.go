@@ -9,7 +9,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -28,8 +27,6 @@ const (
 
 	// later is what no packet should be delayed by besides.
 	later = 2 * time.Millisecond
-
-	megabyte = 1 << 20
 )
 
 // A dump is one start of a node that takes the table of another.
@@ -123,7 +120,7 @@ func (g *group) dump(ctx context.Context, a, b *snode) (d dump, spans [2]span, t
 // restart is dump without the packets, and leaves b running.
 func (g *group) restart(ctx context.Context, a, b *snode) (d dump, spans [2]span, err error) {
 	pid := strconv.Itoa(a.proc.PID())
-	before, err := memory(pid, "VmRSS")
+	before, err := a.proc.Memory("VmRSS")
 	if err != nil {
 		return d, spans, err
 	}
@@ -157,25 +154,10 @@ func (g *group) restart(ctx context.Context, a, b *snode) (d dump, spans [2]span
 	time.Sleep(idleTime)
 	spans[1].to = time.Now()
 
-	peak, err1 := memory(pid, "VmHWM")
-	after, err2 := memory(pid, "VmRSS")
+	peak, err1 := a.proc.Memory("VmHWM")
+	after, err2 := a.proc.Memory("VmRSS")
 	var err3 error
-	d.receiver, err3 = memory(strconv.Itoa(b.proc.PID()), "VmHWM")
+	d.receiver, err3 = b.proc.Memory("VmHWM")
 	d.peak, d.kept = peak-before, after-before
 	return d, spans, errors.Join(err1, err2, err3)
-}
-
-// memory returns a figure of a process in MB (proc_pid_status(5)).
-func memory(pid, name string) (float64, error) {
-	b, err := os.ReadFile("/proc/" + pid + "/status")
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, name+":"); ok {
-			kb, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			return kb * 1024 / megabyte, err
-		}
-	}
-	return 0, fmt.Errorf("/proc/%s/status: no line %s", pid, name)
 }

@@ -33,7 +33,7 @@ func (g *group) intake(ctx context.Context, rate int, length time.Duration, node
 	}
 	n := min(int(float64(rate)*length.Seconds())/perMessage, fullRegistrations)
 	in.sent = n * perMessage
-	u0, s0, err := processTimes(nodes[0].proc.PID())
+	u0, s0, err := nodes[0].proc.CPU()
 	if err != nil {
 		return in, err
 	}
@@ -45,7 +45,7 @@ func (g *group) intake(ctx context.Context, rate int, length time.Duration, node
 	if err != nil {
 		return in, err
 	}
-	u1, s1, err := processTimes(nodes[0].proc.PID())
+	u1, s1, err := nodes[0].proc.CPU()
 	if err != nil {
 		return in, err
 	}

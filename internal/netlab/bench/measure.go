@@ -24,8 +24,7 @@ const (
 	// startLimit bounds the wait for a program's first line.
 	startLimit = 20 * time.Second
 
-	// ticksPerSecond is the unit of CPU times in /proc (USER_HZ, fixed at 100
-	// on all Linux architectures that Go runs on).
+	// ticksPerSecond is the unit of CPU times in /proc (proc_stat(5), USER_HZ).
 	ticksPerSecond = 100
 )
 
@@ -126,28 +125,11 @@ func (p *plan) sample(n int, proc *netlab.Process) (sample, error) {
 	if s.reading, err = p.sink.read(n); err != nil {
 		return s, err
 	}
-	if s.user, s.system, err = processTimes(proc.PID()); err != nil {
+	if s.user, s.system, err = proc.CPU(); err != nil {
 		return s, err
 	}
 	s.busy, err = cpuBusy(nodeCPU)
 	return s, err
-}
-
-// processTimes returns the CPU seconds of a process in user and system mode
-// (proc_pid_stat(5), fields 14 and 15).
-func processTimes(pid int) (user, system float64, err error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, 0, err
-	}
-	_, rest, _ := strings.Cut(string(b), ") ")
-	f := strings.Fields(rest) // from field 3 on
-	if len(f) < 13 {
-		return 0, 0, fmt.Errorf("/proc/%d/stat: too short", pid)
-	}
-	u, err1 := strconv.ParseFloat(f[11], 64)
-	s, err2 := strconv.ParseFloat(f[12], 64)
-	return u / ticksPerSecond, s / ticksPerSecond, errors.Join(err1, err2)
 }
 
 // cpuBusy returns the seconds that a CPU was not idle (proc_stat(5)).
