@@ -62,7 +62,7 @@ fuzz: go ## run each fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-bench: build ## measure flooding against the obvious program, and a group of nodes (root)
+bench: build ## measure flooding against the obvious program, a group of nodes, and vxrd (root)
 	@[ "$(ROOT)" ] || { echo 'make bench needs root for network namespaces: sudo make bench' >&2; exit 1; }
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/bench ./internal/netlab/bench
 	@$(OWN)

@@ -30,6 +30,7 @@ type group struct {
 	vteps *netlab.Namespace
 	mac   net.HardwareAddr // of vteps
 	nodes []*snode
+	extra string // of the configuration of service nodes
 
 	// pinned gives the first node one CPU to itself; its peers share the other
 	// with what the VTEPs do. Else all share all, and a node may use several as it
@@ -117,6 +118,7 @@ func (g *group) launch(s *snode, peers []*snode) (err error) {
 	if len(list) > 0 {
 		fmt.Fprintf(&b, "svcnode_peers = %s\n", strings.Join(list, ", "))
 	}
+	b.WriteString(g.extra)
 	file := g.dir + "/" + s.Name + ".conf"
 	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
 		return err

@@ -130,7 +130,7 @@ func command(args []string) error {
 }
 
 // allParts are what there is to measure.
-var allParts = []string{"flood", "intake", "dump", "learn"}
+var allParts = []string{"flood", "intake", "dump", "learn", "vxrd"}
 
 // A plan is what to measure.
 type plan struct {
@@ -167,7 +167,8 @@ func (p *plan) run() (err error) {
 		name    string
 		measure func(*netlab.Lab) error
 	}{{"flood", p.measureFlooding}, {"intake", p.grouped(3, (*group).measureIntake)},
-		{"dump", p.grouped(2, (*group).measureDumps)}, {"learn", p.grouped(3, (*group).measureLearning)}} {
+		{"dump", p.grouped(2, (*group).measureDumps)}, {"learn", p.grouped(3, (*group).measureLearning)},
+		{"vxrd", p.grouped(1, (*group).measureRegistrar)}} {
 		if !slices.Contains(p.parts, part.name) {
 			continue
 		}
