@@ -7,7 +7,6 @@ package e2e
 
 import (
 	"bytes"
-	"fmt"
 	"os/exec"
 	"slices"
 	"syscall"
@@ -164,6 +163,6 @@ func wantMulticast(t *testing.T, gs []guest, ms []*machine) {
 				}
 			}
 		}
-		wantFrames(fmt.Sprint("underlay of vtep"), arrived)
+		wantFrames("underlay of vtep", arrived)
 	}
 }

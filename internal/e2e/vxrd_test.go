@@ -23,7 +23,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 
 	"vxsnd/internal/control"
@@ -95,12 +94,6 @@ func (v *vxrd) start(config ...string) {
 func (v *vxrd) reload(config ...string) []map[string]string {
 	v.lab.t.Helper()
 	return v.node.reload(v.config(config...)...)
-}
-
-// kill ends vxrd without a word.
-func (v *vxrd) kill() {
-	v.lab.t.Helper()
-	v.end(syscall.SIGKILL)
 }
 
 // status returns the answer to show.
