@@ -204,8 +204,12 @@ func TestWithoutRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Where go test puts the test is not open to everybody.
-	file := filepath.Join(binaryDir, "open", "demo.test")
-	err = errors.Join(os.Mkdir(filepath.Dir(file), 0o755), os.WriteFile(file, b, 0o755), link(file), os.Chmod(binaryDir, 0o755))
+	dir, err := os.MkdirTemp(binaryDir, "open")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "demo.test")
+	err = errors.Join(os.WriteFile(file, b, 0o755), link(file), os.Chmod(dir, 0o755), os.Chmod(binaryDir, 0o755))
 	if err != nil {
 		t.Fatal(err)
 	}
