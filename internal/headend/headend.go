@@ -35,8 +35,8 @@ const task = "headend"
 const defaultInterval = time.Minute
 
 // A Key names a flood list: that of one VNI of one device. A device that is
-// made again under its name has another index, and a device that has the index
-// of an earlier one may have another name: neither has the list of the former.
+// made again under its name has another index, and has not the list of the
+// former. A device that gets another name keeps its index and its entries.
 type Key struct {
 	Device string // name
 	Index  int
@@ -160,8 +160,8 @@ func (l *Lists) Adopted() map[Key][]netip.Addr {
 
 // Set names the members that are wanted in these lists, and no others. Lists
 // that are not named stay as they are, but for one in the same place of the
-// kernel, as that of a device which has got another name: it is dropped. Run
-// does the rest.
+// kernel, as that of a device which has got another name: it is dropped, and what
+// it owns in the kernel goes over to the new one. Run does the rest.
 func (l *Lists) Set(lists map[Key][]netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 
 	"vxsnd/internal/headend"
+	"vxsnd/internal/underlay"
 )
 
 func TestRestartChangesNothing(t *testing.T) {
@@ -233,5 +234,46 @@ func TestCleanup(t *testing.T) {
 		if _, err := os.Stat(d.options.StateFile); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("got %v, want no file", err)
 		}
+	})
+}
+
+// A device that gets another name keeps its entries, and whoever starts next
+// knows that they are own.
+func TestRenamedDeviceKeepsItsEntries(t *testing.T) {
+	renamed := headend.Key{Device: "other", Index: one.Index, VNI: one.VNI}
+	k := newKernel(t, 5)
+	inBubble(t, k, func(t *testing.T, d *daemon) {
+		d.set(one, "10.0.0.1", "10.0.0.2")
+		k.entries[entry(5, "10.0.0.9")] = others
+		k.applied = nil
+		d.lists.Set(map[headend.Key][]netip.Addr{renamed: addrs("10.0.0.2", "10.0.0.3")})
+		d.drop(one)
+		want := []underlay.FloodChange{{FloodEntry: entry(5, "10.0.0.3")}, {FloodEntry: entry(5, "10.0.0.1"), Remove: true}}
+		if !slices.Equal(k.applied, want) {
+			t.Errorf("got changes %v, want %v", k.applied, want)
+		}
+		d.status(renamed, headend.Status{Wanted: 2, Own: 2, Foreign: 1})
+		if got := len(d.lists.Status()); got != 1 {
+			t.Errorf("got %d lists, want that of the new name alone", got)
+		}
+		d.restart()
+		if got, want := d.lists.Adopted(), (map[headend.Key][]netip.Addr{renamed: addrs("10.0.0.2", "10.0.0.3")}); !maps.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("got %v adopted, want %v", got, want)
+		}
+	})
+}
+
+// A device that has the index of one that is gone has none of its entries.
+func TestDeviceWithTheIndexOfAnother(t *testing.T) {
+	other := headend.Key{Device: "other", Index: one.Index, VNI: one.VNI}
+	k := newKernel(t, 5)
+	inBubble(t, k, func(t *testing.T, d *daemon) {
+		d.set(one, "10.0.0.1", "10.0.0.2")
+		k.remake(5, 5)
+		k.entries[entry(5, "10.0.0.9")] = others
+		d.set(other, "10.0.0.2", "10.0.0.9")
+		d.has(us, 5, "10.0.0.2")
+		d.has(others, 5, "10.0.0.9")
+		d.status(other, headend.Status{Wanted: 2, Own: 1, Foreign: 1})
 	})
 }

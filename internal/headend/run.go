@@ -68,6 +68,7 @@ func (l *Lists) interval() (d time.Duration, renewed bool) {
 // empty in between.
 func (l *Lists) pass(ctx context.Context, compare bool) {
 	work := l.take(compare)
+	l.handOver(work)
 	l.remove(ctx, l.batches(work, func(li *list) []netip.Addr {
 		if li.purpose != dropped {
 			return nil
@@ -114,6 +115,43 @@ func (l *Lists) batches(work []*list, which func(*list) []netip.Addr) []batch {
 		}
 	}
 	return bs
+}
+
+// handOver gives what is own in lists that are dropped to the list that is wanted
+// in the same place, if there is one: the device has got another name, and its
+// entries stay where they are meanwhile. Where that cannot be written to the
+// journal they are removed, and added again.
+func (l *Lists) handOver(work []*list) {
+	var heirs []*list
+	for _, li := range work {
+		heir, addrs := l.heir(li)
+		if len(addrs) == 0 || l.note([]batch{{heir, addrs}}) != nil {
+			continue
+		}
+		l.forget(appendLines(nil, '-', li.key, addrs))
+		l.mu.Lock()
+		li.own, li.unsure = nil, nil
+		l.mu.Unlock()
+		heirs = append(heirs, heir)
+	}
+	// The device may be another one, which has the index of the former.
+	l.read(heirs, false, true)
+}
+
+// heir returns the list that takes over what a list owns, nil if none does, and
+// what that is.
+func (l *Lists) heir(li *list) (*list, []netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if li.purpose != dropped {
+		return nil, nil
+	}
+	for _, other := range l.places[li.key.place()] {
+		if other.purpose == wanted {
+			return other, union(li.own, li.unsure)
+		}
+	}
+	return nil, nil
 }
 
 // clear forgets lists that are dropped and own nothing.
