@@ -9,8 +9,10 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 
+	"vxsnd/internal/control"
 	"vxsnd/internal/netlab"
 	"vxsnd/internal/vxlan"
 )
@@ -133,11 +135,18 @@ func TestVxrdFollowsDevices(t *testing.T) {
 			check(t, a.ChangeVXLAN("vxlan100", second.Addr(), netip.Addr{}))
 			wantMember(vxrdVNI, second.Addr())
 			wantArrival("vxlan100")
+			if headEnd {
+				a.waitFloods("vxlan100", b.addr)
+			}
+			w := a.watchFloods()
 			check(t, a.Rename("vxlan100", "other"))
 			va.waitDevice(vxrdVNI, "other")
 			if headEnd {
-				a.waitFloods("other", b.addr)
+				check(t, netlab.Wait(within(t), "the list under its new name", func() bool {
+					return slices.ContainsFunc(va.lists(), func(l control.FloodList) bool { return l.Device == "other" && l.Own == 1 })
+				}))
 			}
+			w.wantChanges() // it is the same device
 			wantArrival("other")
 			check(t, a.DeleteLink("other"))
 			wantMember(vxrdVNI)
