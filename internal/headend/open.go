@@ -19,8 +19,8 @@ import (
 // something about has a startup.Hint.
 func Open(o Options) (*Lists, error) { return open(o, true) }
 
-// errOtherSpace says that there are entries, but not here.
-var errOtherSpace = errors.New("is about another network namespace")
+// ErrOtherSpace says that there may be entries, but not here.
+var ErrOtherSpace = errors.New("is about another network namespace")
 
 // open is Open. Without daemon it makes no file, and leaves what is about
 // another namespace.
@@ -46,7 +46,7 @@ func open(o Options, daemon bool) (*Lists, error) {
 	case c.kind == strange:
 		err = explain(o.StateFile, fmt.Errorf("%w: holds something else than flood entries", errRefused))
 	case c.kind == otherSpace && !daemon:
-		err = fmt.Errorf("state file %s: %w", o.StateFile, errOtherSpace)
+		err = fmt.Errorf("state file %s: %w", o.StateFile, ErrOtherSpace)
 	default:
 		if c.bad > 0 {
 			l.log.WithField("count", c.bad).Warn("lines of the state file mean nothing")
@@ -100,7 +100,8 @@ func byPlace(t underlay.FloodTable) map[place][]netip.Addr {
 }
 
 // Cleanup removes what a daemon that was killed has left, and returns how many
-// entries that were. The error matches ErrInUse while the daemon runs.
+// entries that were. The error matches ErrInUse while the daemon runs, and
+// ErrOtherSpace where it ran in another network namespace.
 func Cleanup(o Options) (removed int, err error) {
 	l, err := open(o, false)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,6 +113,19 @@ func Cleanup(o Options) (removed int, err error) {
 	before := l.owned()
 	err = l.Flush()
 	return before - l.owned(), errors.Join(err, l.Close())
+}
+
+// Left returns how many entries Cleanup would remove. It changes no entry, so it
+// needs no privilege. Its errors are those of Cleanup.
+func Left(o Options) (int, error) {
+	l, err := open(o, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return l.owned(), l.Close()
 }
 
 // owned returns the number of own entries.

@@ -221,10 +221,13 @@ func TestCleanup(t *testing.T) {
 		d.end()
 		here := d.options.Namespace
 		d.options.Namespace = "ns-2"
-		if n, err := headend.Cleanup(d.options); n != 0 || err == nil {
-			t.Errorf("got %d removed, error %v in another namespace, want an error", n, err)
-		}
+		clean(0, headend.ErrOtherSpace)
 		d.options.Namespace = here
+		for range 2 {
+			if n, err := headend.Left(d.options); n != 3 || err != nil {
+				t.Errorf("got %d left, error %v, want 3", n, err)
+			}
+		}
 		clean(3, nil)
 		clean(0, nil)
 		d.has(us, 5)

@@ -112,6 +112,9 @@ func (r *Registrar) fill(s *control.Registrar, now time.Time) {
 // warningsLocked are what an operator should look at.
 func (r *Registrar) warningsLocked() []string {
 	var out []string
+	if r.left > 0 {
+		out = append(out, fmt.Sprintf("%d %s", r.left, leftText))
+	}
 	if r.silent {
 		out = append(out, "the service nodes are silent: flood lists may be out of date")
 	}

@@ -205,6 +205,42 @@ func TestCleanup(t *testing.T) {
 	l.flooded("vxlan10")
 }
 
+// Without head-end replication nobody looks after flood entries of an earlier run.
+func TestRemovesEntriesOfEarlierRun(t *testing.T) {
+	l := newKernelLab(t)
+	l.must(l.machine.AddVXLAN("vxlan10", netlab.VXLAN{VNI: 10, Local: addr("10.0.0.1")}))
+	stop := l.start()
+	l.registration(10, true, "10.0.0.1", "10.0.0.2", "10.0.0.3")
+	l.flooded("vxlan10", "10.0.0.2", "10.0.0.3")
+	stop(ErrRestart)
+	l.cfg.HeadRep = false
+
+	r, err := New(l.cfg, nil)
+	l.must(err)
+	l.must(l.machine.Do(func() error {
+		had := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+		caps := make([]unix.CapUserData, 2)
+		if err := unix.Capget(&had, &caps[0]); err != nil {
+			return err
+		}
+		less := slices.Clone(caps)
+		less[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+		if err := unix.Capset(&had, &less[0]); err != nil {
+			return err
+		}
+		return errors.Join(r.Listen(context.Background()), unix.Capset(&had, &caps[0]))
+	}))
+	if got := r.warningsLocked(); len(got) != 1 || got[0] != "2 "+leftText {
+		t.Errorf("without privilege: got warnings %q, want one of 2 entries", got)
+	}
+	l.must(r.Close())
+	l.flooded("vxlan10", "10.0.0.2", "10.0.0.3")
+
+	stop = l.start()
+	l.flooded("vxlan10")
+	stop(nil)
+}
+
 // Who may not program flood entries is told so at the start.
 func TestProgrammingNeedsPrivilege(t *testing.T) {
 	got := make(chan error)

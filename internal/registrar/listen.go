@@ -57,6 +57,7 @@ func (r *Registrar) Listen(ctx context.Context) error {
 	}
 	r.fdb, r.closeFDB = fdb, fdb.Close
 	if !r.cfg.HeadRep {
+		r.removeLeft(fdb)
 		return nil
 	}
 	if err := mayProgram(fdb); err != nil {
