@@ -12,6 +12,7 @@ import (
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/node"
+	"vxsnd/internal/startup"
 )
 
 func TestEachErrorHasItsStatusAndSaysWhatToDo(t *testing.T) {
@@ -23,6 +24,7 @@ func TestEachErrorHasItsStatusAndSaysWhatToDo(t *testing.T) {
 	}{
 		{"busy port", startError(config.Vxsnd, wrap(node.ErrBind), exitFailed), 4},
 		{"no capability", startError(config.Vxsnd, wrap(node.ErrPrivilege), exitFailed), 4},
+		{"file that cannot be used", startError(config.Vxrd, wrap(startup.ErrConfig), exitFailed), 3},
 		{"run time", startError(config.Vxsnd, wrap(errors.New("gone")), exitFailed), 1},
 		{"node that cannot be built", startError(config.Vxsnd, wrap(errors.New("too many")), exitConfig), 3},
 		{"log file of somebody else", logError(config.Vxsnd, wrap(fs.ErrPermission)), 4},

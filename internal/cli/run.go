@@ -94,8 +94,7 @@ func logError(p config.Program, err error) error {
 }
 
 // startError is the one place that sorts the errors of a service into exit status
-// and hint. other is the status of what is neither a busy address nor a lack
-// of privilege.
+// and hint. other is the status of what is of no kind of package startup.
 func startError(p config.Program, err error, other int) error {
 	if err == nil {
 		return nil
@@ -109,6 +108,9 @@ func startError(p config.Program, err error, other int) error {
 	case errors.Is(err, startup.ErrBind):
 		e.status = exitBind
 		hint = bindHints[p]
+	case errors.Is(err, startup.ErrConfig):
+		e.status = exitConfig
+		hint = "change the options that it names"
 	case other == exitConfig:
 		hint = "change the options that it names"
 	}

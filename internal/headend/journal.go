@@ -72,8 +72,11 @@ func openJournal(o Options, create bool) (*journal, error) {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
 		case errors.Is(err, syscall.EWOULDBLOCK):
-			err = startup.New(fmt.Errorf("state file %s: %w", o.StateFile, ErrInUse), nil,
-				"another vxrd runs, maybe in another network namespace: give each a file of its own (statefile)")
+			hint := "another vxrd runs, maybe in another network namespace: give each a file of its own (statefile)"
+			if !create {
+				hint = "a vxrd runs, maybe in another network namespace: stop it instead, it removes its flood entries by itself"
+			}
+			err = startup.New(fmt.Errorf("state file %s: %w", o.StateFile, ErrInUse), startup.ErrBind, hint)
 		case err != nil:
 			err = fmt.Errorf("state file: lock %s: %w", o.StateFile, err)
 		case j.named():
@@ -147,12 +150,16 @@ func ownerOf(name string) int {
 // explain says what can be done about an error of opening the file.
 func explain(name string, err error) error {
 	var hint string
+	kind := startup.ErrConfig
 	switch {
 	case errors.Is(err, errRefused), errors.Is(err, syscall.ELOOP), errors.Is(err, syscall.EISDIR):
 		hint = "remove it, or name another file (statefile)"
 	case errors.Is(err, fs.ErrNotExist):
 		hint = fmt.Sprintf("make the directory %s, or name another file (statefile)", filepath.Dir(name))
 	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+		if errors.Is(err, fs.ErrPermission) {
+			kind = startup.ErrPrivilege
+		}
 		hint = "let the user of vxrd write there (a unit's RuntimeDirectory= does), or name another file (statefile)"
 	}
 	if errors.Is(err, syscall.ELOOP) {
@@ -160,7 +167,7 @@ func explain(name string, err error) error {
 	} else if errors.Is(err, errRefused) {
 		err = fmt.Errorf("open %s: %w", name, err)
 	}
-	return startup.New(fmt.Errorf("state file: %w", err), nil, hint)
+	return startup.New(fmt.Errorf("state file: %w", err), kind, hint)
 }
 
 // named tells whether the name still stands for the open file.

@@ -132,8 +132,8 @@ func TestRefusedFiles(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), d.options.StateFile) {
 				t.Errorf("got error %v, want %q of the file", err, tt.want)
 			}
-			if startup.Hint(err) == "" {
-				t.Errorf("got no hint with %v", err)
+			if startup.Hint(err) == "" || !errors.Is(err, startup.ErrConfig) {
+				t.Errorf("got %v with hint %q, want a hint and that it matches %q", err, startup.Hint(err), startup.ErrConfig)
 			}
 			if after := content(); after != before {
 				t.Errorf("got content %q, want %q", after, before)
@@ -165,8 +165,11 @@ func TestFileHasOneUser(t *testing.T) {
 	d := newDaemon(t, newKernel(t), filepath.Join(t.TempDir(), "state"))
 	d.start()
 	_, err := headend.Open(d.options)
-	if !errors.Is(err, headend.ErrInUse) || startup.Hint(err) == "" {
+	if !errors.Is(err, headend.ErrInUse) || !errors.Is(err, startup.ErrBind) || startup.Hint(err) == "" {
 		t.Errorf("got error %v, want %v with a hint", err, headend.ErrInUse)
+	}
+	if _, err := headend.Cleanup(d.options); !errors.Is(err, headend.ErrInUse) || !strings.Contains(startup.Hint(err), "stop it instead") {
+		t.Errorf("got error %v with hint %q, want %v and to stop the other", err, startup.Hint(err), headend.ErrInUse)
 	}
 	d.end()
 	d.start()

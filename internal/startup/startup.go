@@ -14,13 +14,16 @@ var (
 	ErrBind = errors.New("could not bind")
 	// ErrPrivilege says that a capability is missing.
 	ErrPrivilege = errors.New("lacks privilege")
+	// ErrConfig says that what the configuration names cannot be used, and that
+	// another try is no help.
+	ErrConfig = errors.New("configuration cannot be used")
 )
 
 // An Error is why a service could not start, with what to do about it. It
 // matches Err and Kind.
 type Error struct {
 	Err  error  // what happened; its text is that of the Error
-	Kind error  // ErrBind, ErrPrivilege or nil
+	Kind error  // ErrBind, ErrPrivilege, ErrConfig or nil
 	Hint string // what an operator may do about it, or ""
 }
 
