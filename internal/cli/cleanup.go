@@ -6,10 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
+	"vxsnd/internal/node"
 	"vxsnd/internal/process"
+	"vxsnd/internal/registrar"
 )
 
 // cleanUp removes what a service that crashed has left, and says what that was.
@@ -29,14 +33,62 @@ func (d *daemon) cleanUp() (err error) {
 	if err := d.silent(); err != nil {
 		return err
 	}
-	removed, err := cleanUp(d.input.Program, d.running)
-	for _, what := range removed {
-		fmt.Fprintf(d.stdout, "removed %s\n", what)
-	}
-	if err == nil && len(removed) == 0 {
-		fmt.Fprintln(d.stdout, "nothing to clean up")
+	said, err := cleanUp(d)
+	for _, what := range said {
+		fmt.Fprintln(d.stdout, what)
 	}
 	return startError(d.input.Program, err, exitFailed)
+}
+
+// cleanUpNode removes what a service node has left.
+func cleanUpNode(c config.Config) (said []string, err error) {
+	removed, err := node.Cleanup(c)
+	for _, what := range removed {
+		said = append(said, "removed "+what)
+	}
+	if err == nil && len(removed) == 0 {
+		said = []string{"nothing to clean up"}
+	}
+	return said, err
+}
+
+// unitStateFile is where the unit of vxrd has its state file.
+const unitStateFile = "/run/vxrd/vxrd.state"
+
+// stateFiles returns the state files that flood entries may be noted in: an
+// operator who names none may mean that of the unit.
+func (d *daemon) stateFiles() []string {
+	files := []string{d.running.StateFile}
+	if d.loaded.Named("statefile") || d.input.RuntimeDir != "" {
+		return files
+	}
+	return append([]string{unitStateFile}, files...)
+}
+
+// cleanUpEntries removes the flood entries that files tell of. It goes through
+// all of them, whatever is wrong with one.
+func cleanUpEntries(c config.Config, files []string) (said []string, err error) {
+	for _, name := range files {
+		// Without leave to look, whoever opens the file has more to say.
+		if _, e := os.Lstat(name); errors.Is(e, fs.ErrNotExist) {
+			said = append(said, "nothing to clean up: there is no "+name)
+			continue
+		}
+		c.StateFile = name
+		n, e := registrar.Cleanup(c)
+		switch {
+		case n > 0:
+			said = append(said, fmt.Sprintf("removed %s that %s tells of", amount(n, "flood entry", "flood entries"), name))
+		case e == nil:
+			said = append(said, "nothing to clean up in "+name)
+		}
+		if err == nil {
+			err = e
+		} else if e != nil {
+			err = fmt.Errorf("%w; %w", err, e)
+		}
+	}
+	return said, err
 }
 
 var cleanupHints = map[config.Program]string{

@@ -9,7 +9,6 @@ import (
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
-	"vxsnd/internal/node"
 	"vxsnd/internal/preflight"
 	"vxsnd/internal/process"
 	"vxsnd/internal/registrar"
@@ -66,13 +65,13 @@ func needs(p config.Program, c *config.Config) preflight.Input {
 	return nodeNeeds(c)
 }
 
-// cleanUp removes what a crash of a program has left, and says in words what
-// that was.
-func cleanUp(p config.Program, c config.Config) (removed []string, err error) {
-	if p == config.Vxrd {
-		return cleanUpEntries(c)
+// cleanUp removes what a crash of a program has left, and says in lines of text
+// what that was.
+func cleanUp(d *daemon) (said []string, err error) {
+	if d.input.Program == config.Vxrd {
+		return cleanUpEntries(d.running, d.stateFiles())
 	}
-	return node.Cleanup(c)
+	return cleanUpNode(d.running)
 }
 
 // restartCause is the cause with which SIGUSR2 ends a program's service, nil for

@@ -51,13 +51,3 @@ func (s *registrarService) Capabilities() []process.Capability {
 	}
 	return nil
 }
-
-// cleanUpEntries removes the flood entries that a crash has left, and says how
-// many.
-func cleanUpEntries(c config.Config) (removed []string, err error) {
-	n, err := registrar.Cleanup(c)
-	if n > 0 {
-		removed = []string{amount(n, "flood entry", "flood entries")}
-	}
-	return removed, err
-}

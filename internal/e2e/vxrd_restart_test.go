@@ -155,7 +155,7 @@ func TestVxrdLeavesAndCleansUp(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
-	cleanUp("removed 2 flood entries\n")
+	cleanUp("removed 2 flood entries that " + a.stateFile + " tells of\n")
 	a.wantFloods("vxlan100", own)
-	cleanUp("nothing to clean up\n")
+	cleanUp("nothing to clean up in " + a.stateFile + "\n")
 }
