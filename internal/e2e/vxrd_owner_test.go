@@ -108,7 +108,15 @@ func TestVxrdWarnsOfDevicesThatFloodTwice(t *testing.T) {
 			n := l.serve(1)[0]
 			m := l.kernelVTEP(1)
 			dev := m.vxlan(vxrdVNI, n)
-			m.vxlan(vxrdVNI+1, nowhere) // this one does not
+			well := n // where the device floods to that is as it should be
+			if !tt.list {
+				well = nowhere
+				other := l.kernelVTEP(2)
+				other.vxlan(vxrdVNI, nowhere)
+				other.vxlan(vxrdVNI+1, nowhere)
+				other.vxrd("svcnode = " + n.addr.String())
+			}
+			m.vxlan(vxrdVNI+1, well)
 			v := m.vxrd("svcnode = "+n.addr.String(), tt.config)
 			if tt.list {
 				if got := v.status().Warnings; len(got) > 0 {

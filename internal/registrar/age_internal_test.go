@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"vxsnd/internal/config"
-	"vxsnd/internal/underlay"
 )
 
 const (
@@ -179,46 +178,4 @@ func TestResolver(t *testing.T) {
 		synctest.Wait()
 		has("after a reload", "10.0.0.202", "10.0.0.201")
 	})
-}
-
-func TestFloodsTwice(t *testing.T) {
-	external := with(device("x", 7, "10.0.0.100"), func(d *underlay.Device) { d.External = true })
-	entry := func(index int, dst string) underlay.FloodEntry {
-		return underlay.FloodEntry{Index: index, Dst: addr(dst)}
-	}
-	tests := []struct {
-		name    string
-		headRep bool
-		devices []underlay.Device
-		entries []underlay.FloodEntry
-		want    int
-	}{
-		{"head-end replication", true, []underlay.Device{device("a", 1, ""), device("b", 2, "10.0.0.100"), device("c", 3, "10.0.0.100")}, nil, 2},
-		{"head-end replication alone", true, []underlay.Device{device("a", 1, ""), device("b", 2, "10.0.0.66")}, nil, 0},
-		{"no list", false, []underlay.Device{device("b", 2, "10.0.0.100")}, []underlay.FloodEntry{entry(1002, "10.0.0.100"), entry(1005, "10.0.0.3")}, 0},
-		{"a list", false, []underlay.Device{device("b", 2, "10.0.0.100")}, []underlay.FloodEntry{entry(1002, "10.0.0.100"), entry(1002, "10.0.0.3")}, 1},
-		{"a list of another vni", false, []underlay.Device{external}, []underlay.FloodEntry{{Index: 1007, VNI: 8, Dst: addr("10.0.0.3")}}, 0},
-		{"a list of this vni", false, []underlay.Device{external}, []underlay.FloodEntry{{Index: 1007, VNI: 7, Dst: addr("10.0.0.3")}}, 1},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				c := testConfig("10.0.0.100")
-				c.HeadRep = tt.headRep
-				h := newHarness(t, c, tt.devices...)
-				h.fdb.entries = tt.entries
-				h.start()
-				h.sleep(10 * time.Minute)
-				h.mu.Lock()
-				got := len(h.twice)
-				h.mu.Unlock()
-				if got != tt.want {
-					t.Errorf("got %d, want %d", got, tt.want)
-				}
-				if got := h.logged(twiceText); got != min(tt.want, 1) {
-					t.Errorf("got %d warnings, want %d", got, min(tt.want, 1))
-				}
-			})
-		})
-	}
 }

@@ -211,8 +211,11 @@ func (r *Registrar) take(m *vxfld.Refresh, from netip.Addr, now time.Time) (verd
 			continue
 		}
 		took = true
+		before := e.list.members()
 		if e.list.take(now, patience(&r.cfg), from, r.membersLocked(named), m.Partial) {
-			lists[e.Device] = e.list.members()
+			after := e.list.members()
+			lists[e.Device] = after
+			r.news.filled = r.news.filled || (len(before) == 0) != (len(after) == 0)
 		}
 	}
 	switch {
@@ -221,7 +224,7 @@ func (r *Registrar) take(m *vxfld.Refresh, from netip.Addr, now time.Time) (verd
 		if len(lists) > 0 {
 			r.lists.Set(lists)
 		}
-		if r.silent {
+		if r.silent || r.news.filled {
 			r.wake()
 		}
 		return verdictAnswer, 0

@@ -118,14 +118,7 @@ func (r *Registrar) warningsLocked() []string {
 	if r.silent {
 		out = append(out, "the service nodes are silent: flood lists may be out of date")
 	}
-	if n := len(r.twice); n > 0 {
-		k := slices.MinFunc(slices.Collect(maps.Keys(r.twice)), func(a, b headend.Key) int { return cmp.Compare(a.VNI, b.VNI) })
-		text := fmt.Sprintf("%s (VNI %s): %s", k.Device, k.VNI, twiceText)
-		if n > 1 {
-			text += fmt.Sprintf("; the same holds for %d more", n-1)
-		}
-		out = append(out, text)
-	}
+	out = append(out, r.flawWarningsLocked()...)
 	for _, a := range slices.SortedFunc(maps.Keys(r.strangers), netip.Addr.Compare) {
 		out = append(out, fmt.Sprintf("%s sent %s that answer_from does not believe", a, counted(int(r.strangers[a]), "message")))
 	}

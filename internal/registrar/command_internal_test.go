@@ -69,7 +69,6 @@ func TestCommands(t *testing.T) {
 			Answers: map[string]uint64{
 				"answer": 2, "not_asked": 0, "stranger": 0, "malformed": 0, "not_refresh": 0, "registration": 0, "unknown_vni": 0, "no_own": 0,
 			},
-			Warnings: []string{"d (VNI 3): " + twiceText},
 		}
 		if diff := cmp.Diff(&want, s, equate); diff != "" {
 			t.Errorf("show (-want +got):\n%s", diff)

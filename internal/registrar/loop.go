@@ -96,7 +96,7 @@ func (r *Registrar) work(ctx context.Context, s *schedule) {
 	now := time.Now()
 	r.mu.Lock()
 	n, cfg := r.news, r.cfg
-	r.news.changed, r.news.configured = false, false
+	r.news.changed, r.news.configured, r.news.filled = false, false, false
 	r.mu.Unlock()
 	if !n.listed || !n.addressed {
 		return // nothing can be said yet
@@ -109,6 +109,9 @@ func (r *Registrar) work(ctx context.Context, s *schedule) {
 	}
 	if round || n.changed {
 		r.register(ctx, s, &cfg, &n, round)
+	}
+	if round || n.changed || n.filled {
+		r.lookForFlaws(&cfg, r.current(), round)
 	}
 	if first {
 		r.logReady()
@@ -161,7 +164,6 @@ func (r *Registrar) register(ctx context.Context, s *schedule, cfg *config.Confi
 		s.failed = nil // they are among all
 	}
 	s.fail(r.send(ctx, cfg, r.identifier(), b))
-	r.lookForTwice(cfg, p, round)
 }
 
 // retry sends what could not be sent before.
@@ -252,6 +254,13 @@ func (r *Registrar) devicesLocked() map[headend.Key]struct{} {
 		keys[e.Device] = struct{}{}
 	}
 	return keys
+}
+
+// current returns the plan in force, which is never changed.
+func (r *Registrar) current() *plan {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.plan
 }
 
 // registration returns what a VNI registers, nil if nothing.

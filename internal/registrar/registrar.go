@@ -112,7 +112,7 @@ type Registrar struct {
 	adopted map[headend.Key][]netip.Addr // lists of before the start that have no entry yet
 	own     map[netip.Addr]struct{}      // addresses of this machine
 	service map[netip.Addr]struct{}      // service nodes
-	twice   map[headend.Key]struct{}     // lists that double what the default destination gets
+	flaws   map[headend.Key]flaw         // what is wrong with where devices flood to
 
 	strangers map[netip.Addr]uint64 // whose answers are not believed
 	lastSent  time.Time             // zero if nothing was registered yet
@@ -127,6 +127,7 @@ type news struct {
 	// The first news of devices and of addresses has come.
 	listed, addressed bool
 	changed           bool // there is anything new
+	filled            bool // a list has got its first member, or lost its last
 	configured        bool // there is another configuration
 }
 
