@@ -22,7 +22,7 @@ func (d *daemon) configCommand() control.Command {
 		d.mu.Lock()
 		running := d.running
 		d.mu.Unlock()
-		values, err := configValues(d.input.Program, &running, a.Name)
+		values, err := configValues(&d.input, &running, a.Name)
 		if err != nil {
 			return err
 		}
@@ -31,19 +31,20 @@ func (d *daemon) configCommand() control.Command {
 	return control.Command{Name: control.CommandConfig, Run: run}
 }
 
-// configValues returns the option that has a name or an older name, or for ""
-// all options that the program makes use of.
-func configValues(p config.Program, c *config.Config, name string) ([]control.ConfigValue, error) {
+// configValues returns the option that has a name or an older name, with
+// underscores or hyphens, or for "" all options that the program makes use of.
+func configValues(in *config.Input, c *config.Config, name string) ([]control.ConfigValue, error) {
 	var values []control.ConfigValue
 	var names []string
-	found, known := config.Lookup(name)
+	p := in.Program
+	found, known := config.Lookup(strings.ReplaceAll(name, "-", "_"))
 	for _, o := range config.OptionsFor(p) {
 		if o.Obsolete || o.Programs&p == 0 {
 			continue
 		}
 		names = append(names, o.Name)
 		if name == "" || known && o.Name == found.Name {
-			values = append(values, control.ConfigValue{Name: o.Name, Value: cut(o.Value(c)), Default: o.DefaultFor(p)})
+			values = append(values, control.ConfigValue{Name: o.Name, Value: cut(o.Value(c)), Default: in.Default(&o)})
 		}
 	}
 	if len(values) > 0 {

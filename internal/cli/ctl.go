@@ -90,7 +90,7 @@ func (p *ctlProgram) run(args []string, stdout io.Writer) error {
 	}
 	file, f := fs.Lookup("udsfile"), formatText
 	switch {
-	case on("help") || fs.Arg(0) == "help" && fs.NArg() == 1:
+	case on("help") || fs.Arg(0) == "help":
 		_, err := io.WriteString(stdout, p.help)
 		return err
 	case on("version"):
@@ -147,7 +147,7 @@ func (p *ctlProgram) parse(args []string) (*ctlCommand, any, error) {
 			if args[0] == "" {
 				return nil, nil, usage("", "%s: the name of an option is missing", cmd.name)
 			}
-			req = control.ConfigArgs{Name: strings.ReplaceAll(args[0], "-", "_")}
+			req = control.ConfigArgs{Name: args[0]}
 		}
 		args = args[1:]
 	}

@@ -128,7 +128,7 @@ func cannedConfig() control.Command {
 		if err := control.DecodeArgs(args, &a); err != nil {
 			return err
 		}
-		values, err := configValues(config.Vxsnd, &shownConfig, a.Name)
+		values, err := configValues(&config.Input{Program: config.Vxsnd}, &shownConfig, a.Name)
 		if err != nil {
 			return err
 		}

@@ -41,6 +41,7 @@ func (l *loader) check(c *Config) {
 		}
 	}
 	l.checkMembership(c)
+	l.checkVxrd(c)
 }
 
 // checkMembership warns of static members that get no copies, because they are

@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -96,11 +97,9 @@ func Load(in Input) (Result, error) {
 	if ps = append(ps, l.problems...); len(ps) > 0 {
 		return r, ps
 	}
-	if dir, _, _ := strings.Cut(in.RuntimeDir, ":"); dir != "" {
-		for option, name := range map[string]*string{"pidfile": &c.PIDFile, "udsfile": &c.UDSFile, "statefile": &c.StateFile} {
-			if !l.given(option) {
-				*name = filepath.Join(dir, filepath.Base(*name))
-			}
+	for option, name := range map[string]*string{"pidfile": &c.PIDFile, "udsfile": &c.UDSFile, "statefile": &c.StateFile} {
+		if !l.given(option) {
+			*name = in.Default(lookup(option))
 		}
 	}
 	if err := in.makeAbsolute(&c); err != nil {
@@ -111,6 +110,19 @@ func Load(in Input) (Result, error) {
 	}
 	r.Config, r.named = c, l.named()
 	return r, nil
+}
+
+// Default returns the default of option o, as Option.DefaultFor has it but for
+// what RuntimeDir makes of it.
+func (in *Input) Default(o *Option) string {
+	def := o.DefaultFor(in.Program)
+	switch dir, _, _ := strings.Cut(in.RuntimeDir, ":"); o.Name {
+	case "pidfile", "udsfile", "statefile":
+		if dir != "" {
+			return filepath.Join(dir, filepath.Base(def))
+		}
+	}
+	return def
 }
 
 // resolve returns name as it is to be opened.
@@ -136,6 +148,8 @@ const maxFile = 32 << 20
 
 var errFIFO = errors.New("a FIFO cannot be read again")
 
+var errNotText = errors.New("not a text file: it has a zero byte")
+
 var errTooLarge = fmt.Errorf("larger than %d MiB", maxFile>>20)
 
 // readFile is os.ReadFile with a bound.
@@ -153,8 +167,12 @@ func (in *Input) readFile(name string) ([]byte, error) {
 		return nil, errors.Join(err, errFIFO)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(b) > maxFile {
+	switch {
+	case err != nil:
+	case len(b) > maxFile:
 		err = errTooLarge
+	case bytes.IndexByte(b, 0) >= 0:
+		err = errNotText
 	}
 	return b, err
 }

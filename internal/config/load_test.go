@@ -3,6 +3,7 @@
 package config_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,5 +152,30 @@ func TestFIFOIsNoFileToReadAgain(t *testing.T) {
 	_, err := config.Load(config.Input{File: fifo, Regular: true})
 	if err == nil || !strings.Contains(err.Error(), "FIFO") {
 		t.Errorf("got %v, want an error that says it is a FIFO", err)
+	}
+}
+
+func TestDefaultsAreInTheRuntimeDirectory(t *testing.T) {
+	in := config.Input{Program: config.Vxrd, RuntimeDir: "/run/red:/run/blue"}
+	for option, want := range map[string]string{
+		"pidfile": "/run/red/vxrd.pid", "udsfile": "/run/red/vxrd.sock", "statefile": "/run/red/vxrd.state", "logdest": "syslog",
+	} {
+		o, _ := config.Lookup(option)
+		if got := in.Default(&o); got != want {
+			t.Errorf("%s: got %q, want %q", option, got, want)
+		}
+	}
+}
+
+// A program that is taken for a configuration has little to say about lines.
+func TestFileThatIsNoTextIsOneProblem(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, []byte("\x7fELF\x02\x01\x01\x00\na\nb\nc\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := config.Load(config.Input{File: file})
+	var ps config.Problems
+	if !errors.As(err, &ps) || len(ps) != 1 || ps[0].Text != "not a text file: it has a zero byte" {
+		t.Errorf("got %v, want that it is no text", err)
 	}
 }
