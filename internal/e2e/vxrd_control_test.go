@@ -48,7 +48,7 @@ func TestVxrdControlPrints(t *testing.T) {
 		args, want string
 	}{
 		{"vxlans", head + "100     192.0.2.1     192.0.2.201\n110     192.0.2.1     192.0.2.201\n" +
-			"\nNot registered:\n  other, VNI 105: port: the device sends to port 8472, which is not vxlan_port\n"},
+			"\nNot registered:\n  other, VNI 105: port: the device sends to port 8472, vxlan_port is 4789\n"},
 		{"vxlans 100", head + "100     192.0.2.1     192.0.2.201\n"},
 		{"vxlans 9", head + "Empty\n"},
 		{"vxlans -j", `{"100": ["vxlan100", "192.0.2.1", "192.0.2.201"], "110": ["vxlan110", "192.0.2.1", "192.0.2.201"]}` + "\n"},

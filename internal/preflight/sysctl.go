@@ -212,7 +212,7 @@ func interfaces(vrf string) ([]string, error) {
 		}
 	}
 	if vrf != "" && master == 0 {
-		return nil, fmt.Errorf("there is no %s", vrf)
+		return nil, fmt.Errorf("there is no VRF device %s", vrf)
 	}
 	var names []string
 	for _, l := range links {

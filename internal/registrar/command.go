@@ -103,7 +103,8 @@ func (r *Registrar) fill(s *control.Registrar, now time.Time) {
 	if r.id != 0 {
 		s.NodeID = shownID(r.id)
 	}
-	s.Devices, s.Registered, s.Skipped = r.plan.Devices, len(r.plan.Register), len(r.plan.Skipped)
+	s.Devices = r.plan.Devices
+	s.Registered, s.Skipped = r.countsLocked()
 	s.LastRegistration, s.LastAnswer = ago(r.lastSent, now), ago(r.answered, now)
 	s.Stale = r.silent
 	s.Warnings = append(r.warningsLocked(), listWarnings(lists)...)
@@ -118,11 +119,40 @@ func (r *Registrar) warningsLocked() []string {
 	if r.silent {
 		out = append(out, "the service nodes are silent: flood lists may be out of date")
 	}
+	if s := r.plan.nothing(); s != nil {
+		out = append(out, fmt.Sprintf("no VNI is registered: %s: %s", s.Name, s))
+	}
+	out = append(out, r.refusalWarningsLocked()...)
 	out = append(out, r.flawWarningsLocked()...)
 	for _, a := range slices.SortedFunc(maps.Keys(r.strangers), netip.Addr.Compare) {
 		out = append(out, fmt.Sprintf("%s sent %s that answer_from does not believe", a, counted(int(r.strangers[a]), "message")))
 	}
 	return out
+}
+
+// refusalWarningsLocked are the service nodes that registrations cannot be sent
+// to, of which the first is named.
+func (r *Registrar) refusalWarningsLocked() []string {
+	vnis := make(map[netip.Addr]int)
+	why := make(map[netip.Addr]error)
+	for i := range r.plan.Register {
+		reg := &r.plan.Register[i]
+		for _, n := range reg.Nodes {
+			if err := r.refused[route{n, reg.Local}]; err != nil {
+				vnis[n]++
+				why[n] = err
+			}
+		}
+	}
+	if len(vnis) == 0 {
+		return nil
+	}
+	n := slices.MinFunc(slices.Collect(maps.Keys(vnis)), netip.Addr.Compare)
+	text := fmt.Sprintf("%s cannot be registered with %s: %v", counted(vnis[n], "VNI"), n, why[n])
+	if more := len(vnis) - 1; more > 0 {
+		text += fmt.Sprintf("; nor with %s", counted(more, "more service node"))
+	}
+	return []string{text}
 }
 
 // listWarnings are what an operator should look at among the flood lists, of each
@@ -157,6 +187,16 @@ func listWarnings(lists map[headend.Key]headend.Status) []string {
 	return out
 }
 
+// refusalLocked says why a VNI is to be registered and is not.
+func (r *Registrar) refusalLocked(reg *registration) string {
+	for _, n := range reg.Nodes {
+		if err := r.refused[route{n, reg.Local}]; err != nil {
+			return err.Error()
+		}
+	}
+	return "not sent yet"
+}
+
 // shownVXLANs are the VNIs of the devices, in the order of VNI and device.
 func (r *Registrar) shownVXLANs(wanted func(vxlan.VNI) bool, now time.Time) []control.VXLAN {
 	r.mu.Lock()
@@ -173,7 +213,7 @@ func (r *Registrar) shownVXLANs(wanted func(vxlan.VNI) bool, now time.Time) []co
 		if e := r.entries[reg.VNI]; e != nil && !e.sent.IsZero() {
 			v.Registered, v.RegisteredAgo = true, ago(e.sent, now)
 		} else {
-			v.Reason = "unsent: no registration could be sent yet"
+			v.Reason = "unsent: " + r.refusalLocked(reg)
 		}
 		out = append(out, v)
 	}

@@ -39,7 +39,7 @@ const (
 type schedule struct {
 	round   time.Time // when everything is registered again
 	repeats []repeat  // in order of time
-	failed  map[route]struct{}
+	failed  map[route]error
 	retry   time.Time // of failed
 	aging   time.Time // when lists may turn stale; zero for never
 }
@@ -128,17 +128,15 @@ func (r *Registrar) work(ctx context.Context, s *schedule) {
 }
 
 // fail notes the routes that a registration could not be sent on.
-func (s *schedule) fail(failed map[route]struct{}) {
+func (s *schedule) fail(failed map[route]error) {
 	if len(failed) == 0 {
 		return
 	}
 	if s.failed == nil {
-		s.failed = make(map[route]struct{})
+		s.failed = make(map[route]error)
 		s.retry = time.Now().Add(retryAfter)
 	}
-	for at := range failed {
-		s.failed[at] = struct{}{}
-	}
+	maps.Copy(s.failed, failed)
 }
 
 // register makes a plan of what is there now, and says what is new, or all of it
@@ -152,6 +150,9 @@ func (r *Registrar) register(ctx context.Context, s *schedule, cfg *config.Confi
 		return r.devices.Source(to, cfg.VRF)
 	}})
 	before := r.enforce(p, own, cfg)
+	if s := p.nothing(); s != nil && before.nothing() == nil {
+		r.log.WithFields(s.fields()).WithField("count", len(p.Skipped)).Warn("no vni is registered")
+	}
 	b := changes(before.Register, p.Register)
 	if !b.empty() {
 		r.log.WithFields(logrus.Fields{"count": len(p.Register), "skipped": len(p.Skipped)}).Debug("vxlans to register changed")
@@ -187,6 +188,10 @@ func (r *Registrar) enforce(p *plan, own map[netip.Addr]struct{}, cfg *config.Co
 	defer r.mu.Unlock()
 	before := r.plan
 	r.plan, r.own = p, own
+	maps.DeleteFunc(r.refused, func(at route, _ error) bool {
+		_, ok := p.Nodes[at.Node]
+		return !ok
+	})
 	if r.id == 0 {
 		r.id = cfg.NodeID
 	}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/sirupsen/logrus"
+
 	"vxsnd/internal/config"
 	"vxsnd/internal/headend"
 	"vxsnd/internal/underlay"
@@ -57,13 +59,13 @@ const (
 
 var reasons = [numReasons]struct{ word, text string }{
 	reasonDown:      {"down", "the device is down"},
-	reasonPort:      {"port", "the device sends to port %s, which is not vxlan_port"},
-	reasonVRF:       {"vrf", "the underlay of the device is %s, which is not that of vrf"},
+	reasonPort:      {"port", "the device sends to port %s"},
+	reasonVRF:       {"vrf", "the underlay of the device is %s"},
 	reasonElsewhere: {"namespace", "the underlay of the device is in another network namespace"},
 	reasonNoVNI:     {"no_vni", "the device carries no VNI"},
-	reasonMulticast: {"multicast", "the device floods to the multicast group %s; svcnode_ip would win over that"},
+	reasonMulticast: {"multicast", "the device floods to the multicast group %s, and svcnode_ip is not set"},
 	reasonNoNode:    {"no_service_node", "no service node: the device has no remote address, and neither svcnode_ip nor svcnode is set"},
-	reasonIPv6:      {"ipv6", "%s is an IPv6 address, which messages have no place for"},
+	reasonIPv6:      {"ipv6", "%s is an IPv6 address, and registrations carry IPv4 alone"},
 	reasonNoRoute:   {"no_local_address", "no local address: the device has none, local_addr is not set, and there is no route to the service node %s"},
 	reasonForeign:   {"not_local", "the local address %s is not of this machine"},
 	reasonSelf:      {"self", "the local address %s is the service node's own"},
@@ -82,12 +84,35 @@ func (s *skip) String() string {
 	return r.word + ": " + fmt.Sprintf(r.text, s.Other)
 }
 
+// fields are what the log says of it.
+func (s *skip) fields() logrus.Fields {
+	f := logrus.Fields{"iface": s.Name, "reason": s.String()}
+	if s.HasVNI {
+		f["vni"] = s.VNI
+	}
+	return f
+}
+
 // A plan is what is to be registered.
 type plan struct {
 	Devices  int
 	Register []registration          // ascending VNIs, each once
 	Skipped  []skip                  // ascending VNIs, then names
 	Nodes    map[netip.Addr]struct{} // all service nodes of what is registered
+}
+
+// nothing returns why nothing is registered, if there are devices for it that are
+// up: one of the reasons.
+func (p *plan) nothing() *skip {
+	if len(p.Register) > 0 {
+		return nil
+	}
+	for i := range p.Skipped {
+		if s := &p.Skipped[i]; s.Up && s.Reason != reasonDown {
+			return s
+		}
+	}
+	return nil
 }
 
 // inputs are what a plan is made of.
@@ -171,9 +196,9 @@ func (b *planner) judge(d *underlay.Device, v underlay.DeviceVNI) (registration,
 	case d.Elsewhere:
 		return r, &refusal{reason: reasonElsewhere}
 	case d.Port != b.Config.VXLANPort:
-		return r, &refusal{reasonPort, fmt.Sprint(d.Port)}
+		return r, &refusal{reasonPort, fmt.Sprintf("%d, vxlan_port is %d", d.Port, b.Config.VXLANPort)}
 	case d.VRF != b.Config.VRF:
-		return r, &refusal{reasonVRF, vrfName(d.VRF)}
+		return r, &refusal{reasonVRF, fmt.Sprintf("%s, vrf is %s", vrfName(d.VRF), cmp.Or(b.Config.VRF, "none"))}
 	case why != nil:
 		return r, why
 	case r.Local.IsValid() && !r.Local.Is4():

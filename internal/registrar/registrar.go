@@ -115,6 +115,7 @@ type Registrar struct {
 	flaws   map[headend.Key]flaw         // what is wrong with where devices flood to
 
 	strangers map[netip.Addr]uint64 // whose answers are not believed
+	refused   map[route]error       // why registrations cannot be sent
 	lastSent  time.Time             // zero if nothing was registered yet
 	answered  time.Time             // zero if no answer was taken yet
 	silent    bool                  // it was said that the service nodes are silent
@@ -146,6 +147,7 @@ func New(cfg config.Config, log logrus.FieldLogger) (*Registrar, error) {
 		peers: newResolver(log),
 		ready: make(chan struct{}), woken: make(chan struct{}, 1),
 		plan: &plan{}, entries: make(map[vxlan.VNI]*entry), strangers: make(map[netip.Addr]uint64),
+		refused: make(map[route]error),
 	}, nil
 }
 

@@ -3,6 +3,7 @@
 package registrar
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/netip"
@@ -36,8 +37,8 @@ type sender struct {
 }
 
 // send sends a batch, until ctx is done, with a pause after each burst. It
-// returns the routes whose registrations the kernel did not take.
-func (r *Registrar) send(ctx context.Context, cfg *config.Config, id uint64, b *batch) (failed map[route]struct{}) {
+// returns why the kernel did not take the registrations of some routes.
+func (r *Registrar) send(ctx context.Context, cfg *config.Config, id uint64, b *batch) (failed map[route]error) {
 	s := &sender{Registrar: r, ctx: ctx, cfg: cfg, id: id}
 	for _, at := range slices.SortedFunc(maps.Keys(b.Withdraw), route.compare) {
 		s.pack(at, b.Withdraw[at], vxfld.Refresh{Originator: true, Holdtime: vxfld.HoldtimeWithdraw, Identifier: id})
@@ -47,27 +48,30 @@ func (r *Registrar) send(ctx context.Context, cfg *config.Config, id uint64, b *
 		head.Response = vxfld.ResponseRequested
 	}
 	for _, at := range slices.SortedFunc(maps.Keys(b.Register), route.compare) {
-		if s.pack(at, b.Register[at], head) {
-			r.registered(b.Register[at], time.Now())
+		err := s.pack(at, b.Register[at], head)
+		r.registered(at, b.Register[at], time.Now(), err)
+		if err == nil {
 			continue
 		}
 		if failed == nil {
-			failed = make(map[route]struct{})
+			failed = make(map[route]error)
 		}
-		failed[at] = struct{}{}
+		failed[at] = err
 	}
 	return failed
 }
 
-// pack sends messages with this head and these VNIs, and tells whether the
-// kernel took them all.
-func (s *sender) pack(at route, vnis []vxlan.VNI, head vxfld.Refresh) (ok bool) {
-	ok = true
+// pack sends messages with this head and these VNIs, and returns why the kernel
+// did not take one of them, or that the time is up.
+func (s *sender) pack(at route, vnis []vxlan.VNI, head vxfld.Refresh) error {
+	var refused error
 	emit := func(msg []byte) error {
 		if err := s.wait(); err != nil {
 			return err
 		}
-		ok = s.write(msg, at) && ok
+		if err := s.write(msg, at); err != nil {
+			refused = err
+		}
 		return nil
 	}
 	p, err := vxfld.NewPacker(vxfld.V3, head, s.cfg.MaxPacketSize-vxfld.Overhead)
@@ -76,11 +80,11 @@ func (s *sender) pack(at route, vnis []vxlan.VNI, head vxfld.Refresh) (ok bool) 
 	}
 	local := []netip.Addr{at.Local}
 	for _, v := range vnis {
-		if p.Add(vxfld.VNIMembers{VNI: v, Addrs: local}, emit) != nil {
-			return false // the time is up
+		if err := p.Add(vxfld.VNIMembers{VNI: v, Addrs: local}, emit); err != nil {
+			return err
 		}
 	}
-	return p.Flush(emit) == nil && ok
+	return cmp.Or(p.Flush(emit), refused)
 }
 
 // wait makes the pause that is due, and returns an error if the time is up.
@@ -96,10 +100,9 @@ func (s *sender) wait() error {
 	return s.ctx.Err()
 }
 
-// write sends one message, and tells whether the kernel took it. It goes from
-// the local address that it is about: an underlay may have a route back to that
-// one alone.
-func (s *sender) write(msg []byte, at route) bool {
+// write sends one message. It goes from the local address that it is about: an
+// underlay may have a route back to that one alone.
+func (s *sender) write(msg []byte, at route) error {
 	from := at.Local
 	if !s.cfg.SrcIP.IsUnspecified() {
 		from = s.cfg.SrcIP
@@ -107,19 +110,24 @@ func (s *sender) write(msg []byte, at route) bool {
 	err := s.conn.WriteTo(msg, netip.AddrPortFrom(at.Node, s.cfg.VxfldPort), from)
 	if err == nil {
 		s.sends.Add(1)
-		return true
+		return nil
 	}
 	s.sendErrors.Add(1)
 	s.repeats.Do("send "+at.Node.String(), func(count int) {
 		s.log.WithFields(logrus.Fields{"peer": at.Node, "local": from, "count": count}).WithError(err).Warn("registration not sent")
 	})
-	return false
+	return err
 }
 
-// registered notes that VNIs were registered.
-func (r *Registrar) registered(vnis []vxlan.VNI, now time.Time) {
+// registered notes that VNIs were registered, or why they could not be.
+func (r *Registrar) registered(at route, vnis []vxlan.VNI, now time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err != nil {
+		r.refused[at] = err
+		return
+	}
+	delete(r.refused, at)
 	r.lastSent = now
 	for _, v := range vnis {
 		if e := r.entries[v]; e != nil {

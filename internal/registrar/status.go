@@ -39,7 +39,8 @@ func (r *Registrar) Alive() error {
 func (r *Registrar) Status() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	line := fmt.Sprintf("registered %s of %s with %s", counted(len(r.plan.Register), "VNI"),
+	registered, skipped := r.countsLocked()
+	line := fmt.Sprintf("registered %s of %s with %s", counted(registered, "VNI"),
 		counted(r.plan.Devices, "device"), counted(len(r.plan.Nodes), "service node"))
 	if r.cfg.HeadRep {
 		members := 0
@@ -48,13 +49,24 @@ func (r *Registrar) Status() string {
 		}
 		line += ", " + counted(members, "member")
 	}
-	if n := len(r.plan.Skipped); n > 0 {
-		line += fmt.Sprintf(", %d skipped", n)
+	if skipped > 0 {
+		line += fmt.Sprintf(", %d skipped", skipped)
 	}
 	if r.silent {
 		line += ", service nodes silent"
 	}
 	return line
+}
+
+// countsLocked returns how many VNIs are registered, and how many are not: those
+// that are not to be, and those that could not be sent to any service node.
+func (r *Registrar) countsLocked() (registered, skipped int) {
+	for i := range r.plan.Register {
+		if e := r.entries[r.plan.Register[i].VNI]; e != nil && !e.sent.IsZero() {
+			registered++
+		}
+	}
+	return registered, len(r.plan.Register) - registered + len(r.plan.Skipped)
 }
 
 func counted(n int, what string) string {
@@ -64,29 +76,38 @@ func counted(n int, what string) string {
 	return fmt.Sprint(n, " ", what)
 }
 
-// Summary writes to the log what is registered, up to a bound, and what is not.
+// Summary writes to the log what is registered, up to a bound, with how many
+// members, and what is not.
 func (r *Registrar) Summary() {
 	r.mu.Lock()
 	p := r.plan
+	registered, skipped := r.countsLocked()
+	head := r.cfg.HeadRep
 	counts := make([]int, 0, summaryVXLANs)
 	for i := range p.Register[:min(len(p.Register), summaryVXLANs)] {
-		n := 0
-		if e := r.entries[p.Register[i].VNI]; e != nil {
+		n := -1 // not registered
+		if e := r.entries[p.Register[i].VNI]; e != nil && !e.sent.IsZero() {
 			n = len(e.list.members())
 		}
 		counts = append(counts, n)
 	}
 	r.mu.Unlock()
-	r.log.WithFields(logrus.Fields{"count": len(p.Register), "skipped": len(p.Skipped), "devices": p.Devices}).Info("vxlans")
+	r.log.WithFields(logrus.Fields{"registered": registered, "skipped": skipped, "devices": p.Devices}).Info("vxlans")
 	for i, n := range counts {
 		reg := &p.Register[i]
-		r.log.WithFields(logrus.Fields{
-			"vni": reg.VNI, "iface": reg.Device.Device, "local": reg.Local, "peer": reg.Nodes, "count": n,
-		}).Info("vxlans: registered")
+		f := logrus.Fields{"vni": reg.VNI, "iface": reg.Device.Device, "local": reg.Local, "peer": reg.Nodes}
+		if n < 0 {
+			r.log.WithFields(f).Info("vxlans: unsent")
+			continue
+		}
+		if head {
+			f["members"] = n
+		}
+		r.log.WithFields(f).Info("vxlans: registered")
 	}
 	for i := range p.Skipped[:min(len(p.Skipped), summaryVXLANs)] {
 		s := &p.Skipped[i]
-		r.log.WithFields(logrus.Fields{"vni": s.VNI, "iface": s.Name, "reason": s.String()}).Info("vxlans: skipped")
+		r.log.WithFields(s.fields()).Info("vxlans: skipped")
 	}
 	r.logCounters("counters")
 }
@@ -94,9 +115,10 @@ func (r *Registrar) Summary() {
 // logReady says that everything was registered once.
 func (r *Registrar) logReady() {
 	r.mu.Lock()
+	registered, skipped := r.countsLocked()
 	f := logrus.Fields{
 		"vxfld_port": r.cfg.VxfldPort, "head_rep": r.cfg.HeadRep, "devices": r.plan.Devices,
-		"count": len(r.plan.Register), "skipped": len(r.plan.Skipped),
+		"registered": registered, "skipped": skipped,
 	}
 	if nodes := serviceNodes(&r.cfg); len(nodes) > 0 {
 		f["svcnode_ip"] = nodes
