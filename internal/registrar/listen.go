@@ -35,7 +35,7 @@ func (r *Registrar) Listen(ctx context.Context) error {
 		return r.explain(err)
 	}
 	r.devices = devices
-	addresses, err := underlay.Open(r.cfg.VRF, r.log)
+	addresses, err := underlay.OpenAddresses(r.cfg.VRF, r.log)
 	if err != nil {
 		return r.explainVRF(err)
 	}

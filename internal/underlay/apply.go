@@ -82,7 +82,7 @@ func (f *FDB) look(changes []FloodChange) (flooding, map[int]way, error) {
 	indexes := slices.Collect(maps.Keys(ways))
 	var all map[int]link
 	if len(indexes) > fewDevices {
-		links, err := f.conn.links()
+		links, err := f.conn.links(nil)
 		if err != nil && !interrupted(err) {
 			return nil, nil, err
 		}

@@ -148,6 +148,19 @@ var errNoAnswer = errors.New("no answer from the kernel")
 // was repeated: what it says may be incomplete.
 func interrupted(err error) bool { return errors.Is(err, netlink.ErrDumpInterrupted) }
 
+// maxTries bounds how often a listing is repeated while changes disturb it.
+const maxTries = 5
+
+// retry repeats a listing that changed while the kernel wrote it.
+func retry[T any](list func() (T, error)) (v T, err error) {
+	for range maxTries {
+		if v, err = list(); !interrupted(err) {
+			break
+		}
+	}
+	return v, err
+}
+
 // exchange sends requests and reads until each is answered. errs, as long as
 // rs and full of errNoAnswer, gets their outcomes.
 func (c *conn) exchange(rs []request, errs []error, each func(message), parts *int) error {

@@ -5,7 +5,6 @@ package underlay
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
@@ -70,7 +69,7 @@ func (d *Device) Equal(o *Device) bool {
 type Devices struct {
 	log    logrus.FieldLogger
 	conn   *conn
-	events *os.File        // what the kernel tells; Run alone reads it
+	feed   *feed           // for Run alone
 	routes *netlink.Handle // for Source
 }
 
@@ -90,16 +89,8 @@ func openDevices(log logrus.FieldLogger, buffer int) (_ *Devices, err error) {
 	if d.conn, err = dial(); err != nil {
 		return nil, err
 	}
-	fd, err := socket(unix.SOCK_NONBLOCK)
-	if err != nil {
+	if d.feed, err = openFeed(buffer); err != nil {
 		return nil, err
-	}
-	d.events = os.NewFile(uintptr(fd), "netlink")
-	// The system's limit (net.core.rmem_max) binds who may not pass it.
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, buffer) != nil {
-		if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, buffer); err != nil {
-			return nil, fmt.Errorf("set receive buffer: %w", err)
-		}
 	}
 	if d.routes, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
@@ -115,8 +106,8 @@ func (d *Devices) Close() {
 	if d.conn != nil {
 		d.conn.close()
 	}
-	if d.events != nil {
-		d.events.Close()
+	if d.feed != nil {
+		d.feed.close()
 	}
 	if d.routes != nil {
 		d.routes.Close()
@@ -125,8 +116,8 @@ func (d *Devices) Close() {
 
 // List returns all VXLAN devices, sorted by name.
 func (d *Devices) List() ([]Device, error) {
-	links, err := d.conn.links()
-	if err != nil {
+	links, err := d.conn.links(nil)
+	if err != nil && !interrupted(err) {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
 	vnis := make(map[int][]DeviceVNI)

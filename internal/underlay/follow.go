@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,31 +23,26 @@ var groups = []int{unix.RTNLGRP_LINK, unix.RTNLGRP_BRVLAN, unix.RTNLGRP_TUNNEL}
 // the first of a burst of changes, if a device differs from what it told last.
 // The slice belongs to changed.
 func (d *Devices) Run(ctx context.Context, changed func([]Device)) error {
-	raw, err := d.events.SyscallConn()
-	if err == nil {
-		err = subscribe(raw)
-	}
-	if err != nil {
+	if err := d.feed.subscribe(groups...); err != nil {
 		return fmt.Errorf("follow devices: %w", err)
 	}
-	defer context.AfterFunc(ctx, func() { d.events.SetReadDeadline(time.Unix(0, 1)) })()
-	w := watcher{d: d, raw: raw, changed: changed, buf: make([]byte, maxRead), missed: true}
+	defer d.feed.until(ctx)()
+	w := watcher{
+		d: d, changed: changed, missed: true,
+		links: make(map[int]link), vnis: make(map[int][]DeviceVNI), stale: make(map[int]struct{}),
+	}
 	w.settle()
 	for {
-		d.events.SetReadDeadline(w.due)
-		if ctx.Err() != nil {
-			return nil // the deadline that ends reading may just have been overwritten
-		}
-		b, err := w.read()
+		b, err := d.feed.next(ctx, w.due)
 		switch {
+		case ctx.Err() != nil:
+			return nil
 		case err == nil:
-			if !w.missed && w.take(b) {
+			if w.take(b) {
 				w.soon(settle)
 			}
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			if ctx.Err() == nil {
-				w.settle()
-			}
+			w.settle()
 		case errors.Is(err, unix.ENOBUFS):
 			d.log.Debug("netlink overrun, reading everything again")
 			w.missed = true
@@ -58,27 +53,9 @@ func (d *Devices) Run(ctx context.Context, changed func([]Device)) error {
 	}
 }
 
-// subscribe has the kernel tell of changes.
-func subscribe(raw syscall.RawConn) (err error) {
-	cerr := raw.Control(func(fd uintptr) {
-		for _, g := range groups {
-			err = unix.SetsockoptInt(int(fd), unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g)
-			if errors.Is(err, unix.EINVAL) && g != unix.RTNLGRP_LINK {
-				err = nil // a kernel that has no such changes
-			}
-			if err != nil {
-				return
-			}
-		}
-	})
-	return errors.Join(cerr, err)
-}
-
 // A watcher is the state of Run.
 type watcher struct {
 	d       *Devices
-	raw     syscall.RawConn
-	buf     []byte
 	changed func([]Device)
 	told    []Device // as changed was called last; nil before
 
@@ -86,7 +63,7 @@ type watcher struct {
 	vnis  map[int][]DeviceVNI // of external devices
 	stale map[int]struct{}    // external devices whose VNIs may have changed
 
-	missed bool      // changes were lost: links is worth nothing
+	missed bool      // changes were lost, or devices overlooked: links is to be read anew
 	due    time.Time // when to settle; zero if nothing has changed
 }
 
@@ -95,15 +72,6 @@ func (w *watcher) soon(after time.Duration) {
 	if w.due.IsZero() {
 		w.due = time.Now().Add(after)
 	}
-}
-
-// read waits for a datagram of the kernel's.
-func (w *watcher) read() (b []byte, err error) {
-	rerr := w.raw.Read(func(fd uintptr) bool {
-		b, err = receive(int(fd), w.buf)
-		return !errors.Is(err, unix.EAGAIN)
-	})
-	return b, errors.Join(rerr, err)
 }
 
 // take takes in what the kernel tells, and returns whether there is anything
@@ -186,19 +154,19 @@ func (w *watcher) settle() {
 
 // reread lists all devices anew. It returns false if it could not.
 func (w *watcher) reread() bool {
-	// After an overrun the kernel drops what it would tell until everything
-	// older has been read (netlink_overrun of net/netlink/af_netlink.c): what
-	// is listed before that may be older than what is lost.
-	if err := w.drain(); err != nil {
+	if err := w.d.feed.drain(func(b []byte) { w.take(b) }); err != nil {
 		w.d.log.WithError(err).Debug("netlink not read, trying again")
 		return false
 	}
-	links, err := w.d.conn.links()
+	links, err := w.d.conn.links(w.links)
 	if err != nil && !interrupted(err) {
 		w.d.log.WithError(err).Warn("cannot list devices, trying again")
 		return false
 	}
-	w.links, w.vnis, w.stale = links, make(map[int][]DeviceVNI), make(map[int]struct{})
+	w.links = links
+	external := func(i int) bool { return w.links[i].vx.external }
+	maps.DeleteFunc(w.vnis, func(i int, _ []DeviceVNI) bool { return !external(i) })
+	maps.DeleteFunc(w.stale, func(i int, _ struct{}) bool { return !external(i) })
 	for i := range links {
 		w.doubt(i)
 	}
@@ -208,17 +176,4 @@ func (w *watcher) reread() bool {
 		w.soon(resubscribe)
 	}
 	return true
-}
-
-// drain reads until the kernel has nothing more to tell.
-func (w *watcher) drain() (err error) {
-	cerr := w.raw.Control(func(fd uintptr) {
-		for err == nil || errors.Is(err, unix.ENOBUFS) {
-			_, err = receive(int(fd), w.buf)
-		}
-	})
-	if errors.Is(err, unix.EAGAIN) {
-		err = nil
-	}
-	return errors.Join(cerr, err)
 }

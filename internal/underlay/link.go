@@ -4,6 +4,7 @@ package underlay
 
 import (
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"strings"
 
@@ -39,17 +40,47 @@ type vxlanData struct {
 	elsewhere     bool
 }
 
-// links lists all devices of the namespace by index.
-func (c *conn) links() (map[int]link, error) {
-	return retry(func() (map[int]link, error) {
-		out := make(map[int]link)
+// links lists all devices of the namespace by index: see gatherLinks.
+func (c *conn) links(known map[int]link) (map[int]link, error) {
+	return gatherLinks(known, func(take func(link)) error {
 		_, err := c.list(linkRequest(0, unix.NLM_F_DUMP), func(b []byte) {
 			if l, ok := parseLink(b); ok {
-				out[l.index] = l
+				take(l)
 			}
 		})
-		return out, err
-	})
+		return err
+	}, c.link)
+}
+
+// gatherLinks lists all devices. Where devices come and go meanwhile, a listing
+// may lack others, so those that were known before are looked up one by one.
+// The error is netlink.ErrDumpInterrupted then: what is returned is of use, but
+// may lack a device that was not known. Where none was, the listing is repeated.
+func gatherLinks(known map[int]link, list func(take func(link)) error, lookUp func(int) (link, error)) (map[int]link, error) {
+	tries := 1
+	if len(known) == 0 {
+		tries = maxTries
+	}
+	for range tries {
+		out := make(map[int]link, len(known))
+		if err := list(func(l link) { out[l.index] = l }); !interrupted(err) {
+			return out, err
+		}
+		for i, l := range known {
+			if _, listed := out[i]; listed {
+				continue
+			}
+			now, err := lookUp(i)
+			if err == nil {
+				l = now
+			}
+			if !errors.Is(err, unix.ENODEV) {
+				out[i] = l
+			}
+		}
+		known = out
+	}
+	return known, netlink.ErrDumpInterrupted
 }
 
 // link looks one device up.

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"vxsnd/internal/netlab"
@@ -80,4 +81,63 @@ func TestVRF(t *testing.T) {
 	}
 	check(t, r.SetNoMaster("eth0"))
 	r.want(t, "vx 5 local 192.0.2.1")
+}
+
+// The addresses of a VRF are those of the devices whose masters end in it:
+//
+//	machine eth0 192.0.2.1/24 in br in blue
+func TestAddressesInVRF(t *testing.T) {
+	if inUML(t, "vrf", "vrf", "vxlan", "veth", "bridge") {
+		return
+	}
+	m := must(netlab.Test(t).Namespace("machine"))(t)
+	check(t, m.AddVRF("blue", 10))
+	check(t, m.AddBridge("br", 0))
+	check(t, m.AddBridge("eth0", 0))
+	check(t, m.AddAddr("eth0", netip.MustParsePrefix("192.0.2.1/24")))
+	inside, outside := followAddresses(t, m, "blue"), followAddresses(t, m, "")
+	want := func(in bool) {
+		t.Helper()
+		for told, want := range map[chan []netip.Addr]bool{inside: in, outside: !in} {
+			ctx, cancel := context.WithTimeout(t.Context(), umlPatience/4)
+			for got := !want; got != want; {
+				select {
+				case as := <-told:
+					got = slices.Contains(as, addr("192.0.2.1"))
+				case <-ctx.Done():
+					t.Fatalf("in the VRF: got no news of it, want %v", in)
+				}
+			}
+			cancel()
+		}
+	}
+	want(false)
+	check(t, m.SetMaster("eth0", "blue"))
+	want(true)
+	check(t, m.SetNoMaster("eth0"))
+	want(false)
+	check(t, m.SetMaster("br", "blue"))
+	check(t, m.AddAddr("br", netip.MustParsePrefix("192.0.2.2/24")))
+	check(t, m.DeleteAddr("eth0", netip.MustParsePrefix("192.0.2.1/24")))
+	check(t, m.AddAddr("br", netip.MustParsePrefix("192.0.2.1/24")))
+	want(true)
+}
+
+func followAddresses(t *testing.T, n *netlab.Namespace, vrf string) chan []netip.Addr {
+	t.Helper()
+	var u *underlay.Underlay
+	check(t, n.Do(func() (err error) {
+		u, err = underlay.OpenAddresses(vrf, nil)
+		return err
+	}))
+	told := make(chan []netip.Addr, 1000)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- u.Run(ctx, func(as []netip.Addr) { told <- as }) }()
+	t.Cleanup(func() {
+		cancel()
+		check(t, <-done)
+		u.Close()
+	})
+	return told
 }
