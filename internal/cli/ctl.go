@@ -3,14 +3,12 @@
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/pflag"
 
@@ -52,9 +50,9 @@ type ctlCommand struct {
 	asks    string // the daemon's command
 	operand operand
 	printer func(w io.Writer, f format) printer
-	// first asks something else before; it returns false where it has printed the
-	// answer. It is nil for most.
-	first func(context.Context, *control.Client, format, io.Writer) (bool, error)
+	// first is called with what the daemon says of itself, before it is asked; it
+	// returns false where it has printed the answer. It is nil for most.
+	first func(show json.RawMessage, f format, w io.Writer) (bool, error)
 }
 
 // An operand is what may stand behind a command. It can be left out.
@@ -114,7 +112,7 @@ func (p *ctlProgram) run(args []string, stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return ctlError(ask(cmd, req, f, paths, stdout))
+	return ctlError(p.ask(cmd, req, f, paths, stdout))
 }
 
 // list says where all flags and commands are listed.
@@ -183,41 +181,6 @@ func (p *ctlProgram) meant(word string) string {
 		return "did you mean " + n + "?"
 	}
 	return p.list()
-}
-
-// ask has the daemon do cmd and prints its answer.
-func ask(cmd *ctlCommand, req any, f format, paths []string, stdout io.Writer) error {
-	ctx := context.Background()
-	c, err := control.Dial(ctx, paths...)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return decouple(stdout, func(w io.Writer) error {
-		if cmd.first != nil {
-			if goOn, err := cmd.first(ctx, c, f, w); err != nil || !goOn {
-				return err
-			}
-		}
-		p := cmd.printer(w, f)
-		if err := c.Call(ctx, cmd.asks, req, p.piece); err != nil {
-			return err
-		}
-		return p.end()
-	})
-}
-
-// ctlError gives an error its hint and its status. A reader of the output that
-// has seen enough is no error.
-func ctlError(err error) error {
-	var e *control.Error
-	switch {
-	case err == nil || errors.Is(err, syscall.EPIPE):
-		return nil
-	case errors.As(err, &e):
-		return &exitError{exitFailed, e, e.Hint}
-	}
-	return &exitError{exitFailed, err, ""}
 }
 
 // flagError puts what pflag found into our words.

@@ -36,10 +36,12 @@ func (k *keeper[T]) piece(data json.RawMessage) error {
 
 func (k *keeper[T]) end() error {
 	if !k.came {
-		return errors.New("the answer is empty")
+		return errEmpty
 	}
 	return nil
 }
+
+var errEmpty = errors.New("the answer is empty")
 
 type wholePrinter[T any] struct {
 	keeper[T]

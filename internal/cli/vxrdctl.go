@@ -5,7 +5,6 @@ package cli
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -58,17 +57,14 @@ Exit status: 0 done, 1 the daemon refused or was not reached, 2 usage.
 const headEndOff = "Head-end replication is turned off on this device.\n" +
 	"This command will not provide any output\n"
 
-// ifHeadEnd asks whether there are flood lists, and says so where there are none.
-func ifHeadEnd(ctx context.Context, c *control.Client, f format, w io.Writer) (bool, error) {
+// ifHeadEnd looks whether there are flood lists, and says so where there are
+// none.
+func ifHeadEnd(show json.RawMessage, f format, w io.Writer) (bool, error) {
 	p := &keeper[control.Registrar]{}
-	err := c.Call(ctx, control.CommandShow, nil, p.piece)
-	if err == nil {
-		err = p.end()
-	}
-	if err != nil || p.value.HeadRep {
+	if err := p.piece(show); err != nil || p.value.HeadRep {
 		return err == nil, err
 	}
-	_, err = io.WriteString(w, map[format]string{formatText: headEndOff, formatDeployed: "{}\n", formatJSON: "[]\n"}[f])
+	_, err := io.WriteString(w, map[format]string{formatText: headEndOff, formatDeployed: "{}\n", formatJSON: "[]\n"}[f])
 	return false, err
 }
 

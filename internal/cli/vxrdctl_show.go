@@ -5,6 +5,8 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"fmt"
+	"strconv"
 
 	"vxsnd/internal/control"
 )
@@ -24,7 +26,7 @@ func registrarText(b *bytes.Buffer, s *control.Registrar) {
 	showProcess(pair, &s.Process)
 	pair("Ready", "%s", yesNo(s.Ready))
 	pair("Replication", "%s", replication(s.HeadRep))
-	pair("Node identifier", "%s", cmp.Or(s.NodeID, "none yet"))
+	pair("Node identifier", "%s", identifier(s.NodeID))
 	pair("Control (UDP) port", "%d", s.VxfldPort)
 	pair("Data (UDP) port", "%d", s.VXLANPort)
 	pair("VRF", "%s", cmp.Or(s.VRF, "none"))
@@ -58,6 +60,16 @@ func registrarText(b *bytes.Buffer, s *control.Registrar) {
 		}
 	}
 	showChecks(b, s.Checks)
+}
+
+// identifier returns that of a node in both notations: service nodes list it in
+// decimal.
+func identifier(hex string) string {
+	n, err := strconv.ParseUint(hex, 0, 64)
+	if err != nil {
+		return cmp.Or(hex, "none yet")
+	}
+	return fmt.Sprintf("%s, %d", hex, n)
 }
 
 // replication says who makes the copies of flooded packets.

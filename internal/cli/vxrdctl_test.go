@@ -102,6 +102,9 @@ func TestVxrdctlScript(t *testing.T) {
 		"empty": func(path string) (func(), error) {
 			return serveControl(path, cannedRegistrarCommands(control.Registrar{HeadRep: true, AnswerFrom: "any"}, nil, nil))
 		},
+		"vxsnd": func(path string) (func(), error) {
+			return serveControl(path, cannedCommands(cannedStatus(), cannedPeers(), cannedFDB(), 3))
+		},
 		"odd":  func(path string) (func(), error) { return saying(path, `{"version":1,"data":7}`+"\n") },
 		"mute": func(path string) (func(), error) { return saying(path, `{"version":1,"end":true}`+"\n") },
 	})

@@ -11,7 +11,7 @@ var vxsndctl = &ctlProgram{
 	sockets: []string{"/run/vxsnd/vxsnd.sock", "/var/run/vxsnd.sock"},
 	commands: []ctlCommand{
 		{name: "show", asks: control.CommandShow, printer: printWhole(showText)},
-		{name: "peers", asks: control.CommandPeers, printer: printWhole(peersText)},
+		{name: "peers", asks: control.CommandPeers, first: ownAnswer, printer: printWhole(peersText)},
 		{name: "fdb", asks: control.CommandFDB, operand: vniOperand, printer: newFDBPrinter},
 		{name: "get config", asks: control.CommandConfig, operand: optionOperand, printer: newConfigPrinter},
 	},
