@@ -35,8 +35,11 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 			next = t
 		}
 	}
+	if at := r.tellQuiet(now, hold); !at.IsZero() {
+		sooner(at)
+	}
 	r.mu.Lock()
-	stale, all, oldest := 0, len(r.entries), (*entry)(nil)
+	said := r.silenceLocked(now, hold)
 	emptied := make(map[headend.Key][]netip.Addr)
 	for _, e := range r.entries {
 		l := &e.list
@@ -50,32 +53,40 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 		case l.empty():
 			emptied[e.Device] = nil
 		}
-		stale++
-		if oldest == nil || l.heard.Before(oldest.list.heard) {
-			oldest = e
-		}
 	}
 	if len(emptied) > 0 {
 		r.lists.Set(emptied)
 	}
 	before := r.silent
-	r.silent = stale > 0
-	log := r.log.WithField("count", stale)
-	if oldest != nil {
-		log = log.WithFields(logrus.Fields{"vni": oldest.VNI, "interval": now.Sub(oldest.list.heard).Round(time.Second)})
-	}
+	r.silent = said.stale > 0
+	answered := !r.answered.IsZero()
 	r.mu.Unlock()
 
 	switch {
-	case stale > 0 && !before && stale == all:
-		log.Warn("service nodes silent, flood lists kept")
-	case stale > 0 && !before:
-		log.Warn("service nodes silent about some vnis, their flood lists kept")
-	case stale == 0 && before:
-		log.Info("service nodes answer again")
+	case r.silent && !before:
+		said.log(r.log, now, answered)
+	case !r.silent && before:
+		r.log.Info("service nodes answer again")
 	}
 	if len(emptied) > 0 {
 		r.log.WithFields(logrus.Fields{"count": len(emptied), "interval": cfg.StaleTime}).Warn("service nodes silent, flood lists emptied")
 	}
 	return next
+}
+
+// log says that service nodes are silent. answered tells whether one ever spoke.
+func (s *silence) log(log logrus.FieldLogger, now time.Time, answered bool) {
+	log = log.WithFields(logrus.Fields{"count": s.stale, "interval": now.Sub(s.oldest.list.heard).Round(time.Second)})
+	switch {
+	case s.stale < s.all && s.members > 0:
+		log.WithField("vni", s.oldest.VNI).Warn("service nodes silent about some vnis, their flood lists kept")
+	case s.stale < s.all:
+		log.WithField("vni", s.oldest.VNI).Warn("service nodes silent about some vnis")
+	case s.members > 0:
+		log.Warn("service nodes silent, flood lists kept")
+	case answered:
+		log.Warn("service nodes silent")
+	default:
+		log.Warn("no service node has answered")
+	}
 }

@@ -29,9 +29,12 @@ const (
 	minBackoff = 10 * time.Millisecond
 	maxBackoff = time.Second
 
-	// maxStrangers bounds the senders that are remembered because they are not
-	// believed.
-	maxStrangers = 16
+	// maxSenders bounds the senders that are remembered because they are not
+	// believed, and those that answer and are no service nodes.
+	maxSenders = 16
+
+	// strangerTime is how long a sender that is not believed is told of.
+	strangerTime = time.Hour
 )
 
 // A verdict says what became of a datagram: each has exactly one. Its name
@@ -135,7 +138,7 @@ func (r *Registrar) handle(b []byte, from netip.AddrPort, now time.Time) {
 // judge decides about one datagram and takes in what it believes. The VNI is one
 // that the datagram is refused for.
 func (r *Registrar) judge(b []byte, from netip.Addr, now time.Time) (verdict, vxlan.VNI, error) {
-	if v, ok := r.welcome(from); !ok {
+	if v, ok := r.welcome(from, now); !ok {
 		return v, 0, nil
 	}
 	m, err := vxfld.Parse(b)
@@ -155,16 +158,14 @@ func (r *Registrar) judge(b []byte, from netip.Addr, now time.Time) (verdict, vx
 
 // welcome tells whether a datagram of this sender is looked at, and what becomes
 // of it if not.
-func (r *Registrar) welcome(from netip.Addr) (verdict, bool) {
+func (r *Registrar) welcome(from netip.Addr, now time.Time) (verdict, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case !r.cfg.HeadRep:
 		return verdictNotAsked, false
 	case !r.believesLocked(from):
-		if _, ok := r.strangers[from]; ok || len(r.strangers) < maxStrangers {
-			r.strangers[from]++
-		}
+		noteSender(r.strangers, from, now)
 		return verdictStranger, false
 	}
 	return 0, true
@@ -220,7 +221,7 @@ func (r *Registrar) take(m *vxfld.Refresh, from netip.Addr, now time.Time) (verd
 	}
 	switch {
 	case took:
-		r.answered = now
+		r.heardLocked(from, now)
 		if len(lists) > 0 {
 			r.lists.Set(lists)
 		}

@@ -242,7 +242,7 @@ func TestBelieves(t *testing.T) {
 	}
 }
 
-// Strangers are shown, up to a bound.
+// Strangers are shown, the newest up to a bound.
 func TestShowsStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := testConfig("10.0.0.100")
@@ -256,7 +256,7 @@ func TestShowsStrangers(t *testing.T) {
 		}
 		var s control.Registrar
 		h.fill(&s, time.Now())
-		if len(s.Warnings) != maxStrangers || s.Warnings[1] != "192.0.2.1 sent 2 messages that answer_from does not believe" {
+		if len(s.Warnings) != maxSenders || s.Warnings[1] != "192.0.2.85 sent 2 messages that answer_from does not believe, the last 0s ago" {
 			t.Errorf("got warnings %q", s.Warnings)
 		}
 		if got := h.logged("answer not believed"); got != 1 {

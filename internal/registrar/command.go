@@ -107,25 +107,26 @@ func (r *Registrar) fill(s *control.Registrar, now time.Time) {
 	s.Registered, s.Skipped = r.countsLocked()
 	s.LastRegistration, s.LastAnswer = ago(r.lastSent, now), ago(r.answered, now)
 	s.Stale = r.silent
-	s.Warnings = append(r.warningsLocked(), listWarnings(lists)...)
+	s.Warnings = append(r.warningsLocked(now), listWarnings(lists)...)
 }
 
 // warningsLocked are what an operator should look at.
-func (r *Registrar) warningsLocked() []string {
+func (r *Registrar) warningsLocked(now time.Time) []string {
 	var out []string
 	if r.left > 0 {
 		out = append(out, fmt.Sprintf("%d %s", r.left, leftText))
 	}
-	if r.silent {
-		out = append(out, "the service nodes are silent: flood lists may be out of date")
-	}
+	out = append(out, r.silenceWarningsLocked(now)...)
 	if s := r.plan.nothing(); s != nil {
 		out = append(out, fmt.Sprintf("no VNI is registered: %s: %s", s.Name, s))
 	}
 	out = append(out, r.refusalWarningsLocked()...)
 	out = append(out, r.flawWarningsLocked()...)
 	for _, a := range slices.SortedFunc(maps.Keys(r.strangers), netip.Addr.Compare) {
-		out = append(out, fmt.Sprintf("%s sent %s that answer_from does not believe", a, counted(int(r.strangers[a]), "message")))
+		if s := r.strangers[a]; !r.believesLocked(a) && now.Sub(s.last) < strangerTime {
+			out = append(out, fmt.Sprintf("%s sent %s that answer_from does not believe, the last %v ago",
+				a, counted(s.count, "message"), now.Sub(s.last).Round(time.Second)))
+		}
 	}
 	return out
 }

@@ -230,7 +230,7 @@ func TestRemovesEntriesOfEarlierRun(t *testing.T) {
 		}
 		return errors.Join(r.Listen(context.Background()), unix.Capset(&had, &caps[0]))
 	}))
-	if got := r.warningsLocked(); len(got) != 1 || got[0] != "2 "+leftText {
+	if got := r.warningsLocked(time.Now()); len(got) != 1 || got[0] != "2 "+leftText {
 		t.Errorf("without privilege: got warnings %q, want one of 2 entries", got)
 	}
 	l.must(r.Close())

@@ -192,6 +192,10 @@ func (r *Registrar) enforce(p *plan, own map[netip.Addr]struct{}, cfg *config.Co
 		_, ok := p.Nodes[at.Node]
 		return !ok
 	})
+	maps.DeleteFunc(r.nodes, func(a netip.Addr, _ *nodeState) bool {
+		_, ok := p.Nodes[a]
+		return !ok
+	})
 	if r.id == 0 {
 		r.id = cfg.NodeID
 	}

@@ -114,11 +114,13 @@ type Registrar struct {
 	service map[netip.Addr]struct{}      // service nodes
 	flaws   map[headend.Key]flaw         // what is wrong with where devices flood to
 
-	strangers map[netip.Addr]uint64 // whose answers are not believed
-	refused   map[route]error       // why registrations cannot be sent
-	lastSent  time.Time             // zero if nothing was registered yet
-	answered  time.Time             // zero if no answer was taken yet
-	silent    bool                  // it was said that the service nodes are silent
+	strangers map[netip.Addr]sightings  // whose answers are not believed
+	nodes     map[netip.Addr]*nodeState // service nodes that were asked
+	others    map[netip.Addr]sightings  // who else answered
+	refused   map[route]error           // why registrations cannot be sent
+	lastSent  time.Time                 // zero if nothing was registered yet
+	answered  time.Time                 // zero if no answer was taken yet
+	silent    bool                      // it was said that the service nodes are silent
 }
 
 // news is what the loop has not looked at yet.
@@ -146,8 +148,8 @@ func New(cfg config.Config, log logrus.FieldLogger) (*Registrar, error) {
 		cfg: cfg, log: log.WithField("task", "registrar"), machine: machineID,
 		peers: newResolver(log),
 		ready: make(chan struct{}), woken: make(chan struct{}, 1),
-		plan: &plan{}, entries: make(map[vxlan.VNI]*entry), strangers: make(map[netip.Addr]uint64),
-		refused: make(map[route]error),
+		plan: &plan{}, entries: make(map[vxlan.VNI]*entry), strangers: make(map[netip.Addr]sightings),
+		nodes: make(map[netip.Addr]*nodeState), others: make(map[netip.Addr]sightings), refused: make(map[route]error),
 	}, nil
 }
 

@@ -129,6 +129,7 @@ func (r *Registrar) registered(at route, vnis []vxlan.VNI, now time.Time, err er
 	}
 	delete(r.refused, at)
 	r.lastSent = now
+	r.askedLocked(at.Node, now)
 	for _, v := range vnis {
 		if e := r.entries[v]; e != nil {
 			e.sent = now
