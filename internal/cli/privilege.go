@@ -40,6 +40,13 @@ func (d *daemon) named() (*process.Identity, error) {
 		return id, nil
 	case d.running.User == "" && group == "" && errors.Is(err, process.ErrNoUser):
 		return nil, nil
+	case d.running.User == "" && errors.Is(err, process.ErrNoUser):
+		// Nobody has named that user: what is said is about the group.
+		if _, e := process.LookupIdentity("0", group); e != nil {
+			return nil, &exitError{exitConfig, e, "make that group, or name another one (group)"}
+		}
+		return nil, &exitError{exitConfig, fmt.Errorf("group %s goes with a user, and there is no user %s", group, user),
+			"name the user, too (user), or make the user " + user}
 	}
 	return nil, &exitError{exitConfig, err, "make that user and group, or name others (user, group)"}
 }
@@ -92,6 +99,9 @@ func (d *daemon) drop(id *process.Identity) error {
 		return &exitError{exitBind, err, "start as root with all its capabilities, or as an unprivileged user with those that are needed"}
 	}
 	d.logIdentity(id)
+	if err := d.log.Reopenable(); err != nil {
+		d.warnStart(err, "log file cannot be opened anew: a reload will go on with this one")
+	}
 	if err := d.log.Rotatable(); err != nil {
 		d.warnStart(err, "log file cannot be rotated: keep it in a directory of that user's")
 	}

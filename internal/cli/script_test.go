@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -78,6 +79,9 @@ func TestScript(t *testing.T) {
 				return false, nil
 			case "syslog":
 				return logging.FindSyslog() == nil, nil
+			case "nouser": // whom vxsnd would become
+				_, err := user.Lookup("vxsnd")
+				return err != nil, nil
 			case "root":
 				return os.Geteuid() == 0, nil
 			}

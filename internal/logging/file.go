@@ -156,6 +156,22 @@ func (f *file) chown(uid, gid int) error {
 	return f.f.Chown(uid, gid)
 }
 
+// reopenable tries whether the name can be opened, which a file that is there
+// already allows without making one.
+func (f *file) reopenable() error {
+	if !f.regular {
+		return nil
+	}
+	try, err := os.OpenFile(f.path, os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // somebody has moved it
+	case err != nil:
+		return logFileError(err)
+	}
+	return try.Close()
+}
+
 func (f *file) close() error {
 	close(f.quit)
 	if f.packing != nil {

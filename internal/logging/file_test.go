@@ -111,12 +111,34 @@ func TestRotatableSaysWhyNot(t *testing.T) {
 	}
 }
 
+func TestReopenableSaysWhyNot(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "vxsnd.log")
+	log := open(t, logging.Options{Kind: logging.File, Path: path})
+	defer closeLog(t, log)
+	for _, step := range []struct {
+		name string
+		do   func() error
+		want error
+	}{
+		{"as it was", func() error { return nil }, nil},
+		{"moved", func() error { return os.Rename(path, path+".old") }, nil},
+		{"a directory", func() error { return os.Mkdir(path, 0o700) }, syscall.EISDIR},
+	} {
+		if err := step.do(); err != nil {
+			t.Fatal(err)
+		}
+		if err := log.Reopenable(); !errors.Is(err, step.want) {
+			t.Errorf("%s: got %v, want %v", step.name, err, step.want)
+		}
+	}
+}
+
 func TestDeviceIsNeitherRotatedNorGivenAway(t *testing.T) {
 	log := open(t, logging.Options{Kind: logging.File, Path: os.DevNull, MaxSize: 1, Backups: 1})
 	for i := range 10 {
 		log.Info(numbered(i))
 	}
-	if err := errors.Join(log.Rotatable(), log.Chown(12345, 12345), log.Reopen()); err != nil {
+	if err := errors.Join(log.Rotatable(), log.Reopenable(), log.Chown(12345, 12345), log.Reopen()); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
 	closeLog(t, log)

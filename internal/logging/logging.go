@@ -190,6 +190,12 @@ func (l *Log) Chown(uid, gid int) error {
 	return l.file(func(f *file) error { return f.chown(uid, gid) })
 }
 
+// Reopenable returns an error that says why the process as it is now could not
+// open the log file anew, where that is a regular file. It waits as Reopen does.
+func (l *Log) Reopenable() error {
+	return l.file((*file).reopenable)
+}
+
 // Rotatable returns an error that says why the log file cannot be rotated by
 // the process as it is now, if it is to be and cannot. It tries to make a file
 // in the directory. It ends Options.Hold, and waits as Reopen does.
