@@ -79,6 +79,18 @@ func parseFlags(p config.Program, args []string) (*commandLine, error) {
 	case fs.NArg() > 0:
 		return nil, surplus(p, fs, args, cl.options)
 	}
+	var given []string
+	for _, m := range []struct {
+		name string
+		on   bool
+	}{{"--test", cl.test}, {"--check-system", cl.check}, {"--cleanup", cl.cleanup}} {
+		if m.on {
+			given = append(given, m.name)
+		}
+	}
+	if len(given) > 1 {
+		return nil, &exitError{exitUsage, fmt.Errorf("%s do not go together", strings.Join(given, " and ")), "give one of them"}
+	}
 	if cl.debug {
 		cl.options = append(cl.options,
 			config.Flag{Name: "--debug", Option: "loglevel", Value: config.LevelDebug.String()},

@@ -4,6 +4,8 @@ package cli
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -55,7 +57,13 @@ func (d *daemon) reload(ctx context.Context, ready bool) {
 			d.log.WithField("count", len(ps)-i).Error("configuration not reloaded, more is wrong with it")
 			break
 		}
-		d.kept(p, p.Hint)
+		hint := p.Hint
+		if errors.Is(p, fs.ErrNotExist) {
+			if hint = "put the file back"; !d.input.Required {
+				hint += ", or restart to go on with the defaults"
+			}
+		}
+		d.kept(p, hint)
 	}
 }
 

@@ -65,5 +65,8 @@ func TestReloadWithoutTheDefaultFile(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("file at start %t: got %q, want %q", there, out.String(), want)
 		}
+		if hint := "put the file back, or restart to go on with the defaults"; strings.Contains(out.String(), hint) != there {
+			t.Errorf("file at start %t: got %q, want the hint %q: %t", there, out.String(), hint, there)
+		}
 	}
 }
