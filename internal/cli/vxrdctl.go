@@ -185,7 +185,7 @@ func programmedText(b *bytes.Buffer, all []control.FloodList) {
 // listNotes writes what is wrong with flood lists. Those that are stale are
 // mostly all of them, and told in one line.
 func listNotes(b *bytes.Buffer, all []control.FloodList) {
-	sep, stale := "\n", 0
+	sep, stale, empty := "\n", 0, 0
 	note := func(format string, a ...any) {
 		fmt.Fprintf(b, sep+format+"\n", a...)
 		sep = ""
@@ -194,6 +194,9 @@ func listNotes(b *bytes.Buffer, all []control.FloodList) {
 		l := &all[i]
 		if l.Stale {
 			stale++
+			if len(l.Members) == 0 {
+				empty++
+			}
 		}
 		if l.Managed {
 			note("%s: left alone, since another daemon manages its entries (hrep_devices)", of(l.Device, l.VNI))
@@ -203,7 +206,15 @@ func listNotes(b *bytes.Buffer, all []control.FloodList) {
 		}
 	}
 	if stale > 0 {
-		note("%d of %d lists are stale: kept as they were, since no service node answers", stale, len(all))
+		kept := "kept as they were"
+		switch empty {
+		case 0:
+		case stale:
+			kept = "without members"
+		default:
+			kept += fmt.Sprintf(", %d without members", empty)
+		}
+		note("%d of %d lists are stale, since no service node answers: %s", stale, len(all), kept)
 	}
 }
 
