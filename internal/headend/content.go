@@ -100,18 +100,26 @@ type content struct {
 	lists map[Key]map[netip.Addr]struct{}
 	size  int64 // of what is in whole lines; 0 unless of the same kind
 	bad   int   // lines that say nothing
+	zeros bool  // nothing but zero bytes, as some file systems leave where the machine stopped
+	err   error // why it could not be read to its end
 }
 
-// read reads a journal, as far as it can be read: the error is about the rest.
-func read(r io.Reader, o Options) (content, error) {
+// read reads a journal, as far as it can be read.
+func read(r io.Reader, o Options) content {
 	c := content{lists: map[Key]map[netip.Addr]struct{}{}}
 	br := bufio.NewReaderSize(r, maxLine)
 	var length int64 // of the line so far
 	for {
 		part, err := br.ReadSlice('\n')
 		if c.size == 0 && length == 0 {
-			if c.kind = kindOf(part, o); c.kind != same {
-				return c, notEnd(err)
+			if c.kind = kindOf(part, o); c.kind == strange && part[0] == 0 {
+				if c.zeros = zeros(part) && zerosFollow(br); c.zeros {
+					c.kind = otherBoot
+				}
+			}
+			if c.kind != same {
+				c.err = notEnd(err)
+				return c
 			}
 		}
 		length += int64(len(part))
@@ -122,12 +130,30 @@ func read(r io.Reader, o Options) (content, error) {
 			if length > 0 {
 				c.bad++ // torn
 			}
-			return c, notEnd(err)
+			c.err = notEnd(err)
+			return c
 		}
 		if c.size > 0 && (length > int64(len(part)) || !c.take(part)) {
 			c.bad++
 		}
 		c.size, length = c.size+length, 0
+	}
+}
+
+// zeros tells whether all bytes are zero.
+func zeros(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+// zerosFollow tells whether the rest is nothing but zero bytes.
+func zerosFollow(r io.Reader) bool {
+	b := make([]byte, maxLine)
+	for {
+		n, err := r.Read(b)
+		if !zeros(b[:n]) {
+			return false
+		}
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
 	}
 }
 
@@ -166,8 +192,6 @@ func kindOf(first []byte, o Options) kind {
 		return same
 	case !whole && strings.HasPrefix(want, string(first)):
 		return fresh
-	case first[0] == 0:
-		return otherBoot // some file systems leave zeros where the machine stopped while they wrote
 	}
 	f := strings.Split(string(line), " ")
 	switch {

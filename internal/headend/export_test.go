@@ -11,10 +11,15 @@ import (
 	"syscall"
 )
 
-// A fullDisk takes nothing more. What it is asked to write is torn.
+// A fullDisk takes nothing more behind the end of the file. What it is asked to
+// write there is torn.
 type fullDisk struct{ disk }
 
 func (d fullDisk) WriteAt(b []byte, off int64) (int, error) {
+	info, err := d.Stat()
+	if err != nil || off+int64(len(b)) <= info.Size() {
+		return d.disk.WriteAt(b, off)
+	}
 	n, _ := d.disk.WriteAt(b[:len(b)/2], off)
 	return n, syscall.ENOSPC
 }
@@ -34,7 +39,7 @@ func (l *Lists) Fill() (free func()) {
 
 // Journaled returns the entries that a state file tells of.
 func Journaled(content []byte, o Options) map[Key][]netip.Addr {
-	c, _ := read(bytes.NewReader(content), o)
+	c := read(bytes.NewReader(content), o)
 	lists := map[Key][]netip.Addr{}
 	for k, set := range c.lists {
 		if len(set) > 0 {

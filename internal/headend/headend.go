@@ -97,17 +97,15 @@ type Lists struct {
 	repeats logging.Limiter
 	wake    chan struct{}
 
-	// For Run alone: devices that are reported as left alone, and whether the
-	// journal is reported to be out of order.
-	left   map[int]struct{}
-	broken bool
+	left map[int]struct{} // for Run alone: devices that are reported as left alone
 
 	mu       sync.Mutex // guards what follows, and the lists themselves
 	lists    map[Key]*list
 	places   map[place][]*list // the lists of each, of which one is not dropped, if it was set
 	managed  map[int]struct{}
 	settings Settings
-	renewed  bool // the settings are new
+	renewed  bool  // the settings are new
+	broken   error // why the journal cannot be written; Run alone writes it
 }
 
 // What is to become of a list.
@@ -290,10 +288,14 @@ func (l *Lists) Status() map[Key]Status {
 	defer l.mu.Unlock()
 	m := make(map[Key]Status, len(l.lists))
 	for k, li := range l.lists {
-		m[k] = Status{
+		s := Status{
 			Wanted: len(li.members), Own: len(li.own), Foreign: len(li.foreign),
 			Managed: l.leaves(li), Problem: li.problem,
 		}
+		if s.Problem == "" && l.broken != nil {
+			s.Problem = l.broken.Error()
+		}
+		m[k] = s
 	}
 	return m
 }

@@ -60,13 +60,14 @@ type journal struct {
 	behind bool
 }
 
-// openJournal opens and locks the file, and makes it if need be.
-func openJournal(o Options, create bool) (*journal, error) {
+// openJournal opens and locks the file, makes it if need be, and reads it. It
+// leaves what is no journal as it was.
+func openJournal(o Options, create bool) (*journal, content, error) {
 	const tries = 3 // each time somebody must have removed the file meanwhile
 	for range tries {
 		f, err := openFile(o.StateFile, create)
 		if err != nil {
-			return nil, explain(o.StateFile, err)
+			return nil, content{}, explain(o.StateFile, err)
 		}
 		j := &journal{o: o, file: f}
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -80,14 +81,19 @@ func openJournal(o Options, create bool) (*journal, error) {
 		case err != nil:
 			err = fmt.Errorf("state file: lock %s: %w", o.StateFile, err)
 		case j.named():
-			return j, nil
+			c := j.load()
+			if c.kind == strange {
+				err = explain(o.StateFile, fmt.Errorf("%w: holds something else than flood entries", errRefused))
+			} else if err = f.Chmod(journalMode); err == nil {
+				return j, c, nil
+			}
 		}
 		_ = f.Close()
 		if err != nil {
-			return nil, err
+			return nil, content{}, err
 		}
 	}
-	return nil, fmt.Errorf("state file: open %s: something keeps removing it", o.StateFile)
+	return nil, content{}, fmt.Errorf("state file: open %s: something keeps removing it", o.StateFile)
 }
 
 // openFile opens the file, and makes it only if it is not there: with
@@ -132,8 +138,6 @@ func ours(f *os.File) error {
 		return fmt.Errorf("%w: has another name (hard link)", errRefused)
 	case int(st.Uid) != os.Geteuid() && !(os.Geteuid() == 0 && ownerOf(filepath.Dir(f.Name())) == int(st.Uid)):
 		return fmt.Errorf("%w: belongs to another user (uid %d)", errRefused, st.Uid)
-	case info.Mode().Perm() != journalMode:
-		return f.Chmod(journalMode)
 	}
 	return nil
 }
@@ -180,12 +184,26 @@ func (j *journal) named() bool {
 	return err == nil && os.SameFile(open, named)
 }
 
-// load reads the content. The error is about what could not be read; what could
-// be counts.
-func (j *journal) load() (content, error) {
-	c, err := read(io.NewSectionReader(j.file, 0, math.MaxInt64), j.o)
+// load reads the content.
+func (j *journal) load() content {
+	c := read(io.NewSectionReader(j.file, 0, math.MaxInt64), j.o)
 	j.size, j.kept = c.size, c.size
-	return c, err
+	return c
+}
+
+// inspect looks whether somebody else has made the file longer or shorter, and
+// tells if that is news.
+func (j *journal) inspect() bool {
+	info, err := j.file.Stat()
+	if err != nil || info.Size() == j.size {
+		return false
+	}
+	if info.Size() < j.size {
+		j.size = 0 // nothing of it can be relied on
+	}
+	was := j.behind
+	j.behind = true
+	return !was
 }
 
 // reset empties the journal.
@@ -212,13 +230,42 @@ func (j *journal) append(lines []byte) error {
 	return nil
 }
 
-// forget writes lines about entries that are not own any more.
+// forget writes lines about entries that are not own any more. Where there is no
+// room for them, the lines that say that they are own go instead, which needs
+// none: else one that somebody makes before there is room would be taken for own
+// after a crash.
 func (j *journal) forget(lines []byte) error {
-	if j.behind {
-		return nil // it is written as a whole first
+	if len(lines) == 0 {
+		return nil
 	}
-	err := j.append(lines)
-	j.behind = j.behind || err != nil
+	var err error
+	if !j.behind {
+		if err = j.append(lines); err == nil {
+			return nil
+		}
+	}
+	if berr := j.blot(lines); berr != nil {
+		j.behind = true
+		return errors.Join(err, berr)
+	}
+	return err
+}
+
+// blot strikes out the lines that say the opposite of these.
+func (j *journal) blot(lines []byte) error {
+	gone := make(map[string]struct{})
+	for line := range bytes.Lines(lines) {
+		gone["+"+string(line[1:])] = struct{}{}
+	}
+	b, err := io.ReadAll(io.NewSectionReader(j.file, 0, math.MaxInt64))
+	at := int64(0)
+	for line := range bytes.Lines(b) {
+		if _, ok := gone[string(line)]; ok {
+			_, werr := j.file.WriteAt(blots(len(line)), at)
+			err = errors.Join(err, werr)
+		}
+		at += int64(len(line))
+	}
 	return err
 }
 
@@ -235,7 +282,6 @@ func (j *journal) long() bool { return !j.behind && j.size > max(compactFrom, 4*
 // Blots go where it is to be written, so that no line comes about that is half
 // new and half old.
 func (j *journal) compact(live []byte) error {
-	j.behind = true
 	if j.size == 0 {
 		if err := j.reset(); err != nil {
 			return err
@@ -249,6 +295,7 @@ func (j *journal) compact(live []byte) error {
 	if err := j.append(live); err != nil {
 		return err
 	}
+	j.behind = true
 	if old > head { // so what lives was in there, and the end is behind size
 		for _, b := range [][]byte{blots(len(live)), live} {
 			if _, err := j.file.WriteAt(b, head); err != nil {

@@ -34,27 +34,27 @@ func open(o Options, daemon bool) (*Lists, error) {
 		places:   map[place][]*list{},
 		settings: o.Settings,
 	}
-	var err error
-	if l.journal, err = openJournal(o, daemon); err != nil {
+	j, c, err := openJournal(o, daemon)
+	if err != nil {
 		return nil, err
 	}
-	c, err := l.journal.load()
-	if err != nil {
-		l.log.WithError(err).Warn("state file could not be read to its end")
+	l.journal = j
+	if c.err != nil {
+		l.log.WithError(c.err).Warn("state file could not be read to its end")
 	}
-	switch {
-	case c.kind == strange:
-		err = explain(o.StateFile, fmt.Errorf("%w: holds something else than flood entries", errRefused))
-	case c.kind == otherSpace && !daemon:
+	if c.bad > 0 {
+		l.log.WithField("count", c.bad).Warn("lines of the state file mean nothing")
+	}
+	if c.kind == otherSpace && !daemon {
 		err = fmt.Errorf("state file %s: %w", o.StateFile, ErrOtherSpace)
-	default:
-		if c.bad > 0 {
-			l.log.WithField("count", c.bad).Warn("lines of the state file mean nothing")
-		}
+	} else {
 		err = l.adopt(c.lists)
 	}
 	if err != nil {
-		return nil, errors.Join(err, l.journal.close())
+		return nil, errors.Join(err, j.close())
+	}
+	if c.zeros {
+		l.log.Warn("state file holds nothing but zeros: begun anew")
 	}
 	if c.kind == otherSpace {
 		l.log.Warn("state file is about another network namespace: begun anew")

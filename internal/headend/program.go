@@ -71,10 +71,8 @@ func (l *Lists) add(ctx context.Context, bs []batch) {
 
 // note writes to the journal what is about to be added.
 func (l *Lists) note(group []batch) error {
-	if l.journal.behind {
-		if err := l.journal.compact(l.live()); err != nil {
-			return err
-		}
+	if err := l.order(); err != nil {
+		return err
 	}
 	var lines []byte
 	for _, b := range group {

@@ -15,6 +15,10 @@ func (l *Lists) live() []byte {
 
 // forget writes lines about what is not own any more.
 func (l *Lists) forget(lines []byte) {
+	if l.inspect() {
+		l.compact()
+		return
+	}
 	if err := l.journal.forget(lines); err != nil {
 		l.brokenBy(err)
 	}
@@ -29,37 +33,65 @@ func (l *Lists) compact() {
 	l.mended()
 }
 
-// brokenBy logs, once, that the journal cannot be written.
+// brokenBy notes, and logs once, that the journal cannot be written.
 func (l *Lists) brokenBy(err error) {
-	if !l.broken {
-		l.broken = true
+	l.mu.Lock()
+	first := l.broken == nil
+	l.broken = err
+	l.mu.Unlock()
+	if first {
 		l.log.WithError(err).Warn("state file cannot be written: no flood entries are added until it can")
 	}
 }
 
-// mended logs that the journal can be written again.
+// mended notes that the journal can be written again.
 func (l *Lists) mended() {
-	if l.broken {
-		l.broken = false
+	l.mu.Lock()
+	was := l.broken
+	l.broken = nil
+	l.mu.Unlock()
+	if was != nil {
 		l.log.Info("state file can be written again")
 	}
 }
 
-// checkFile brings the journal in order: it may be behind, or somebody may have
-// removed it.
-func (l *Lists) checkFile() {
+// order brings the journal in order, so that it can be written to: somebody may
+// have removed it or changed it, or it may be behind. Whoever adds without it
+// cannot tell after a restart what is own.
+func (l *Lists) order() error {
 	if !l.journal.named() {
-		j, err := openJournal(l.journal.o, true)
+		j, _, err := openJournal(l.journal.o, true)
 		if err != nil {
-			l.warn("file", "state file was removed: flood entries will stay after a restart", err, nil)
-			return
+			return err
 		}
 		l.log.Warn("state file was removed: made again")
 		_ = l.journal.close()
 		l.journal = j
 		l.journal.behind = true
 	}
+	l.inspect()
 	if l.journal.behind {
+		return l.journal.compact(l.live())
+	}
+	return nil
+}
+
+// inspect looks whether somebody has changed the journal, and tells if that is
+// news: it is to be written anew then.
+func (l *Lists) inspect() bool {
+	changed := l.journal.inspect()
+	if changed {
+		l.log.Warn("state file was changed by something else: written anew")
+	}
+	return changed
+}
+
+// checkFile has the journal in order where nothing is to be written, and looks
+// whether one that was not can be written again.
+func (l *Lists) checkFile() {
+	if err := l.order(); err != nil {
+		l.brokenBy(err)
+	} else if l.broken != nil {
 		l.compact()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -166,19 +167,124 @@ func TestFullDisk(t *testing.T) {
 	})
 }
 
-func TestRemovedFileIsMadeAgain(t *testing.T) {
+// The daemon is killed while the disk is full: what it removed is not taken for
+// own if somebody has made it again.
+func TestCrashOnAFullDisk(t *testing.T) {
 	k := newKernel(t, 5)
 	inBubble(t, k, func(t *testing.T, d *daemon) {
-		d.set(one, "10.0.0.1")
-		if err := os.Remove(d.options.StateFile); err != nil {
-			t.Fatal(err)
-		}
+		d.set(one, "10.0.0.1", "10.0.0.2", "10.0.0.3")
+		d.lists.Fill()
+		d.set(one, "10.0.0.2", "10.0.0.3")
+		d.set(one, "10.0.0.2", "10.0.0.9")
+		d.status(one, headend.Status{Wanted: 2, Own: 1})
 		d.compare()
+		d.set(one, "10.0.0.2")
+		d.problem(one, "no space left on device")
+		k.entries[entry(5, "10.0.0.1")] = others
+		k.entries[entry(5, "10.0.0.3")] = others
 		d.restart()
-		if got, want := d.lists.Adopted()[one], addrs("10.0.0.1"); !slices.Equal(got, want) {
+		if got, want := d.lists.Adopted()[one], addrs("10.0.0.2"); !slices.Equal(got, want) {
 			t.Errorf("got %v adopted, want %v", got, want)
 		}
+		d.set(one)
+		d.has(others, 5, "10.0.0.1", "10.0.0.3")
 	})
+}
+
+// A journal that somebody has changed or removed is written anew, unless that is
+// not possible without harm to what is in its place: then nothing is added.
+func TestFileThatIsNotLeftAlone(t *testing.T) {
+	const text = "[vxrd]\nhead_rep = true\n"
+	write := func(name, content string, mode os.FileMode) error {
+		if err := os.WriteFile(name+".new", []byte(content), mode); err != nil {
+			return err
+		}
+		return os.Rename(name+".new", name)
+	}
+	tests := []struct {
+		name    string
+		harm    func(name string) error
+		content string // stays; nothing is added
+		warning string
+	}{
+		{"removed", os.Remove, "", "state file was removed: made again"},
+		{"another one", func(name string) error {
+			return write(name, "vxrd-flood-entries 1 ns-1 boot-0\n+ vxlan1 5 100 10.0.0.3\n", 0o644)
+		}, "", "state file was removed: made again"},
+		{"a copy", func(name string) error {
+			b, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			return write(name, string(b), 0o600)
+		}, "", "state file was removed: made again"},
+		{"emptied", func(name string) error {
+			return os.Truncate(name, 0)
+		}, "", "state file was changed by something else: written anew"},
+		{"cut short", func(name string) error {
+			return os.Truncate(name, 40)
+		}, "", "state file was changed by something else: written anew"},
+		{"longer", func(name string) error {
+			return os.Truncate(name, 4000)
+		}, "", "state file was changed by something else: written anew"},
+		{"something else", func(name string) error {
+			return write(name, text, 0o644)
+		}, text, "state file cannot be written: no flood entries are added until it can"},
+		{"directory removed", func(name string) error {
+			return os.RemoveAll(filepath.Dir(name))
+		}, "nothing", "state file cannot be written: no flood entries are added until it can"},
+	}
+	for _, tt := range tests {
+		for _, first := range []string{"compare", "add", "remove"} {
+			t.Run(tt.name+", "+first, func(t *testing.T) {
+				k := newKernel(t, 5)
+				inBubble(t, k, func(t *testing.T, d *daemon) {
+					d.set(one, "10.0.0.1", "10.0.0.2")
+					if err := tt.harm(d.options.StateFile); err != nil {
+						t.Fatal(err)
+					}
+					switch first {
+					case "compare":
+						d.compare()
+					case "remove":
+						d.set(one, "10.0.0.1")
+					}
+					d.set(one, "10.0.0.1", "10.0.0.4")
+					if lines, _ := d.logged(tt.warning); lines != 1 {
+						t.Errorf("got %d warnings, want 1: %q", lines, tt.warning)
+					}
+					if tt.content == "" {
+						d.problem(one, "")
+						d.restart()
+						if got, want := d.lists.Adopted()[one], addrs("10.0.0.1", "10.0.0.4"); !slices.Equal(got, want) {
+							t.Errorf("got %v adopted, want %v", got, want)
+						}
+						return
+					}
+					d.has(us, 5, "10.0.0.1")
+					d.compare()
+					if d.lists.Status()[one].Problem == "" {
+						t.Error("got no problem, want that of the state file")
+					}
+					if tt.content == text {
+						b, err := os.ReadFile(d.options.StateFile)
+						info, serr := os.Stat(d.options.StateFile)
+						if err != nil || serr != nil || string(b) != text || info.Mode() != 0o644 {
+							t.Errorf("got %q with mode %v, %v, want it as it was", b, info.Mode(), errors.Join(err, serr))
+						}
+						if err := os.Remove(d.options.StateFile); err != nil {
+							t.Fatal(err)
+						}
+					} else if err := os.Mkdir(filepath.Dir(d.options.StateFile), 0o700); err != nil {
+						t.Fatal(err)
+					}
+					d.compare()
+					d.problem(one, "")
+					d.has(us, 5, "10.0.0.1", "10.0.0.4")
+				})
+			})
+		}
+	}
 }
 
 func TestJournalStaysShort(t *testing.T) {

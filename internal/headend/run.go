@@ -38,11 +38,11 @@ func (l *Lists) Run(ctx context.Context) error {
 			}
 		case <-tick.C:
 		}
-		l.pass(ctx, compare)
 		if compare {
 			l.checkFile()
 			l.repeats.Flush()
 		}
+		l.pass(ctx, compare)
 		if l.journal.long() {
 			l.compact()
 		}
@@ -128,10 +128,10 @@ func (l *Lists) handOver(work []*list) {
 		if len(addrs) == 0 || l.note([]batch{{heir, addrs}}) != nil {
 			continue
 		}
-		l.forget(appendLines(nil, '-', li.key, addrs))
 		l.mu.Lock()
 		li.own, li.unsure = nil, nil
 		l.mu.Unlock()
+		l.forget(appendLines(nil, '-', li.key, addrs))
 		heirs = append(heirs, heir)
 	}
 	// The device may be another one, which has the index of the former.
