@@ -18,6 +18,9 @@ import (
 // stop. The kernel is read for each group.
 const groupSize = 16384
 
+// maxLogged bounds the addresses in a line of the log.
+const maxLogged = 16
+
 // split makes groups of groupSize changes at most.
 func split(bs []batch) (groups [][]batch) {
 	var group []batch
@@ -115,7 +118,7 @@ func (l *Lists) apply(group []batch, remove bool) (failed []*list) {
 			if remove {
 				message = "flood entries removed"
 			}
-			l.log.WithFields(fieldsOf(b.list)).WithField("count", len(o.done)).Debug(message)
+			l.log.WithFields(fieldsOf(b.list)).WithFields(logrus.Fields{"count": len(o.done), "vtep": o.done[:min(len(o.done), maxLogged)]}).Debug(message)
 		}
 		if o.err != nil {
 			l.warn("change", "flood entries cannot be changed", o.err, fieldsOf(b.list))

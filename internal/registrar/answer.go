@@ -118,7 +118,9 @@ func (r *Registrar) handle(b []byte, from netip.AddrPort, now time.Time) {
 	r.verdicts[v].Add(1)
 	log := r.log.WithFields(logrus.Fields{"src": from, "reason": v.String()})
 	switch v {
-	case verdictAnswer, verdictNotAsked:
+	case verdictAnswer:
+		log.Debug("answer")
+	case verdictNotAsked:
 	case verdictUnknownVNI: // a device may have gone since
 		log.WithField("vni", vni).Debug("answer about others")
 	default:

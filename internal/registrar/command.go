@@ -241,6 +241,10 @@ func (r *Registrar) shownLists(wanted func(vxlan.VNI) bool, now time.Time) []con
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	hold := patience(&r.cfg)
+	managed := make(map[int]bool) // devices: lists that never had a member are in no status
+	for k, s := range status {
+		managed[k.Index] = managed[k.Index] || s.Managed
+	}
 	var out []control.FloodList
 	for i := range r.plan.Register {
 		e := r.entries[r.plan.Register[i].VNI]
@@ -251,7 +255,7 @@ func (r *Registrar) shownLists(wanted func(vxlan.VNI) bool, now time.Time) []con
 		l := control.FloodList{
 			VNI: uint32(e.VNI), Device: e.Device.Device, Index: e.Device.Index,
 			Members: append([]netip.Addr{}, e.list.members()...), Own: s.Own, Foreign: s.Foreign,
-			Stale: e.list.stale(now, hold), From: e.list.from(), Managed: s.Managed, Problem: s.Problem,
+			Stale: e.list.stale(now, hold), From: e.list.from(), Managed: managed[e.Device.Index], Problem: s.Problem,
 		}
 		if e.list.spoken {
 			l.LastAnswer = ago(e.list.heard, now)

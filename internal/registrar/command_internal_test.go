@@ -183,3 +183,27 @@ func TestNoPeersWithoutHeadEndReplication(t *testing.T) {
 		}
 	})
 }
+
+// A device is managed as a whole, also where lists of it never had a member.
+func TestManagedDevicesAreShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		many := with(device("a", 0, ""), func(d *underlay.Device) {
+			d.External, d.VNIs = true, []underlay.DeviceVNI{{VNI: 1}, {VNI: 2}}
+		})
+		h := newHarness(t, testConfig("10.0.0.100"), many, device("b", 3, ""))
+		h.start()
+		h.answer("10.0.0.100", "1 1 2; 3 1 2")
+		h.lists.mu.Lock()
+		h.lists.managed = map[string]bool{"a": true}
+		h.lists.mu.Unlock()
+		lists, err := call[[]control.FloodList](h, control.CommandPeers, "")
+		if err != nil || len(lists) != 1 || len(lists[0]) != 3 {
+			t.Fatalf("got %+v, %v, want 3 lists", lists, err)
+		}
+		for _, l := range lists[0] {
+			if want := l.Device == "a"; l.Managed != want {
+				t.Errorf("vni %d: got managed %v, want %v", l.VNI, l.Managed, want)
+			}
+		}
+	})
+}

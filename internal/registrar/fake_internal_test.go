@@ -118,6 +118,7 @@ type fakeLists struct {
 	changes  int // calls of Set and Drop
 	kept     int // calls of Keep
 	settings headend.Settings
+	managed  map[string]bool // devices
 	flushed  bool
 	closed   bool
 }
@@ -176,7 +177,7 @@ func (l *fakeLists) Status() map[headend.Key]headend.Status {
 	defer l.mu.Unlock()
 	out := make(map[headend.Key]headend.Status)
 	for k, m := range l.lists {
-		out[k] = headend.Status{Wanted: len(m), Own: len(m)}
+		out[k] = headend.Status{Wanted: len(m), Own: len(m), Managed: l.managed[k.Device]}
 	}
 	return out
 }

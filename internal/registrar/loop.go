@@ -153,9 +153,11 @@ func (r *Registrar) register(ctx context.Context, s *schedule, cfg *config.Confi
 	if s := p.nothing(); s != nil && before.nothing() == nil {
 		r.log.WithFields(s.fields()).WithField("count", len(p.Skipped)).Warn("no vni is registered")
 	}
+	r.logSkips(before, p)
 	b := changes(before.Register, p.Register)
 	if !b.empty() {
 		r.log.WithFields(logrus.Fields{"count": len(p.Register), "skipped": len(p.Skipped)}).Debug("vxlans to register changed")
+		r.logChanges(b)
 		s.repeats = append(s.repeats, repeat{time.Now().Add(repeatAfter), b})
 	}
 	if round {

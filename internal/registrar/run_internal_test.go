@@ -92,11 +92,17 @@ func TestSaysWhatChanges(t *testing.T) {
 
 		h.change(a, b)
 		h.expect("a device comes", h.heard(), "?100/1[2] ?101/1[2]")
+		if got := h.logged("vni to register"); got != 4 {
+			t.Errorf("got %d lines about a vni, want one for each and service node", got)
+		}
 		h.sleep(time.Second)
 		h.expect("once more", h.heard(), "?100/1[2] ?101/1[2]")
 
 		h.change(a, with(b, func(d *underlay.Device) { d.Up = false }))
 		h.expect("it goes down", h.heard(), "-100/1[2] -101/1[2]")
+		if got := h.logged("vni to withdraw")*10 + h.logged("vni skipped"); got != 21 {
+			t.Errorf("got %d, want two lines of withdrawal and one of why", got)
+		}
 		h.sleep(time.Second / 2)
 		h.change(a, b)
 		h.expect("and up", h.heard(), "?100/1[2] ?101/1[2]")

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/vxlan"
 )
 
 // stuck is how long the loop may go without showing that it lives while it does
@@ -151,4 +153,30 @@ func (r *Registrar) logCounters(message string) {
 		}
 	}
 	r.log.WithFields(f).Info(message)
+}
+
+// logChanges writes to the log what is registered anew, and what withdrawn.
+func (r *Registrar) logChanges(b *batch) {
+	for message, routes := range map[string]map[route][]vxlan.VNI{"vni to register": b.Register, "vni to withdraw": b.Withdraw} {
+		for at, vnis := range routes {
+			for _, v := range vnis {
+				r.log.WithFields(logrus.Fields{"vni": v, "local": at.Local, "peer": at.Node}).Debug(message)
+			}
+		}
+	}
+}
+
+// logSkips writes to the log what is skipped and was not, or not for this reason.
+func (r *Registrar) logSkips(before, now *plan) {
+	key := func(s *skip) string { return fmt.Sprint(s.VNI, s.Name, " ", s) }
+	was := make(map[string]struct{}, len(before.Skipped))
+	for i := range before.Skipped {
+		was[key(&before.Skipped[i])] = struct{}{}
+	}
+	for i := range now.Skipped {
+		s := &now.Skipped[i]
+		if _, ok := was[key(s)]; !ok {
+			r.log.WithFields(s.fields()).Debug("vni skipped")
+		}
+	}
 }
