@@ -11,6 +11,7 @@ import (
 	"vxsnd/internal/config"
 	"vxsnd/internal/headend"
 	"vxsnd/internal/vxfld"
+	"vxsnd/internal/vxlan"
 )
 
 // patience is how long a service node may say nothing: as long as a registration
@@ -43,15 +44,21 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 	emptied := make(map[headend.Key][]netip.Addr)
 	for _, e := range r.entries {
 		l := &e.list
-		switch {
-		case !l.stale(now, hold):
-			sooner(l.heard.Add(hold))
+		if !l.stale(now, hold) {
+			sooner(l.quiet().Add(hold))
 			continue
-		case cfg.StaleTime == 0:
-		case now.Sub(l.heard) < cfg.StaleTime:
-			sooner(l.heard.Add(cfg.StaleTime))
-		case l.empty():
-			emptied[e.Device] = nil
+		}
+	}
+	for _, es := range []map[vxlan.VNI]*entry{r.entries, r.waiting} {
+		for _, e := range es {
+			end := e.list.quiet().Add(max(hold, cfg.StaleTime))
+			switch {
+			case cfg.StaleTime == 0:
+			case now.Before(end):
+				sooner(end)
+			case e.list.empty():
+				emptied[e.Device] = nil
+			}
 		}
 	}
 	if len(emptied) > 0 {
@@ -76,7 +83,7 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 
 // log says that service nodes are silent. answered tells whether one ever spoke.
 func (s *silence) log(log logrus.FieldLogger, now time.Time, answered bool) {
-	log = log.WithFields(logrus.Fields{"count": s.stale, "interval": now.Sub(s.oldest.list.heard).Round(time.Second)})
+	log = log.WithFields(logrus.Fields{"count": s.stale, "interval": now.Sub(s.oldest.list.quiet()).Round(time.Second)})
 	switch {
 	case s.stale < s.all && s.members > 0:
 		log.WithField("vni", s.oldest.VNI).Warn("service nodes silent about some vnis, their flood lists kept")

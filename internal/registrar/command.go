@@ -232,7 +232,8 @@ func (r *Registrar) shownVXLANs(wanted func(vxlan.VNI) bool, now time.Time) []co
 	return out
 }
 
-// shownLists are the flood lists, in the order of their VNIs.
+// shownLists are the flood lists, in the order of their VNIs. No answer is taken
+// in for one that waits.
 func (r *Registrar) shownLists(wanted func(vxlan.VNI) bool, now time.Time) []control.FloodList {
 	if r.lists == nil {
 		return nil
@@ -246,16 +247,18 @@ func (r *Registrar) shownLists(wanted func(vxlan.VNI) bool, now time.Time) []con
 		managed[k.Index] = managed[k.Index] || s.Managed
 	}
 	var out []control.FloodList
-	for i := range r.plan.Register {
-		e := r.entries[r.plan.Register[i].VNI]
-		if e == nil || !wanted(e.VNI) {
+	es := slices.AppendSeq(slices.Collect(maps.Values(r.entries)), maps.Values(r.waiting))
+	slices.SortFunc(es, func(a, b *entry) int { return cmp.Compare(a.VNI, b.VNI) })
+	for _, e := range es {
+		if !wanted(e.VNI) {
 			continue
 		}
+		_, waits := r.waiting[e.VNI]
 		s := status[e.Device]
 		l := control.FloodList{
 			VNI: uint32(e.VNI), Device: e.Device.Device, Index: e.Device.Index,
 			Members: append([]netip.Addr{}, e.list.members()...), Own: s.Own, Foreign: s.Foreign,
-			Stale: e.list.stale(now, hold), From: e.list.from(), Managed: managed[e.Device.Index], Problem: s.Problem,
+			Stale: waits || e.list.stale(now, hold), From: e.list.from(), Managed: managed[e.Device.Index], Problem: s.Problem,
 		}
 		if e.list.spoken {
 			l.LastAnswer = ago(e.list.heard, now)

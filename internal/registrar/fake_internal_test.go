@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"vxsnd/internal/headend"
@@ -105,10 +106,18 @@ func (s *source[T]) Run(ctx context.Context, changed func(T)) error {
 
 func (s *source[T]) Close() {}
 
-// fakeDevices route everything from 10.0.0.9.
-type fakeDevices struct{ *source[[]underlay.Device] }
+// fakeDevices route everything from 10.0.0.9, or nothing.
+type fakeDevices struct {
+	*source[[]underlay.Device]
+	noRoute *atomic.Bool
+}
 
-func (fakeDevices) Source(netip.Addr, string) (netip.Addr, error) { return addr("10.0.0.9"), nil }
+func (d fakeDevices) Source(netip.Addr, string) (netip.Addr, error) {
+	if d.noRoute.Load() {
+		return netip.Addr{}, errUnreachable
+	}
+	return addr("10.0.0.9"), nil
+}
 
 // fakeLists are flood lists that nobody programs.
 type fakeLists struct {

@@ -161,10 +161,10 @@ func TestWithTheKernel(t *testing.T) {
 	stop = l.start()
 	l.registration(10, true, "10.0.0.1", "10.0.0.3", "10.0.0.5")
 	l.flooded("vxlan10", "10.0.0.3", "10.0.0.5")
-	l.flooded("vxlan11")
-	l.must(l.machine.SetUp("vxlan11"))
-	l.registration(11, true, "10.0.0.1", "10.0.0.4")
 	l.flooded("vxlan11", "10.0.0.4")
+	l.must(l.machine.SetUp("vxlan11"))
+	l.registration(11, true, "10.0.0.1", "10.0.0.6")
+	l.flooded("vxlan11", "10.0.0.6")
 	l.must(l.machine.DeleteLink("vxlan11"))
 	l.registration(11, false)
 

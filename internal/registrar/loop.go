@@ -12,7 +12,6 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
-	"vxsnd/internal/headend"
 	"vxsnd/internal/vxlan"
 )
 
@@ -181,90 +180,6 @@ func (r *Registrar) retry(ctx context.Context, s *schedule, cfg *config.Config) 
 	}
 	s.failed = nil
 	s.fail(r.send(ctx, cfg, r.identifier(), b))
-}
-
-// enforce brings a plan into force and returns the one before: the entries are
-// those of the plan then, and the flood lists those of the entries.
-func (r *Registrar) enforce(p *plan, own map[netip.Addr]struct{}, cfg *config.Config) *plan {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before := r.plan
-	r.plan, r.own = p, own
-	maps.DeleteFunc(r.refused, func(at route, _ error) bool {
-		_, ok := p.Nodes[at.Node]
-		return !ok
-	})
-	maps.DeleteFunc(r.nodes, func(a netip.Addr, _ *nodeState) bool {
-		_, ok := p.Nodes[a]
-		return !ok
-	})
-	if r.id == 0 {
-		r.id = cfg.NodeID
-	}
-	if r.id == 0 && len(p.Register) > 0 {
-		r.id = nodeID(r.machine(), p.lowestLocal())
-	}
-	r.service = maps.Clone(p.Nodes)
-	for _, a := range append(serviceNodes(cfg), cfg.Svcnode) {
-		r.service[a] = struct{}{}
-	}
-	now := time.Now()
-	var dropped []headend.Key
-	set := make(map[headend.Key][]netip.Addr)
-	there := make(map[vxlan.VNI]struct{}, len(p.Register))
-	for i := range p.Register {
-		reg := &p.Register[i]
-		there[reg.VNI] = struct{}{}
-		e := r.entries[reg.VNI]
-		if e == nil {
-			base := r.adopted[reg.Device]
-			delete(r.adopted, reg.Device)
-			e = &entry{registration: reg, list: newMemberList(reg.Nodes, base, now)}
-			r.entries[reg.VNI] = e
-			if e.list.without(own); base != nil {
-				set[reg.Device] = e.list.members()
-			}
-			continue
-		}
-		moved := e.Device != reg.Device
-		if moved {
-			dropped = append(dropped, e.Device)
-		}
-		e.registration = reg
-		e.list.setNodes(reg.Nodes, now)
-		if e.list.without(own) || moved {
-			set[reg.Device] = e.list.members()
-		}
-	}
-	for vni, e := range r.entries {
-		if _, ok := there[vni]; !ok {
-			dropped = append(dropped, e.Device)
-			delete(r.entries, vni)
-		}
-	}
-	if r.lists == nil {
-		return before
-	}
-	if len(set) > 0 {
-		r.lists.Set(set)
-	}
-	if len(dropped) > 0 {
-		r.lists.Drop(dropped...)
-	}
-	if r.adopted != nil {
-		r.adopted = nil // of devices that are gone
-		r.lists.Keep(r.devicesLocked())
-	}
-	return before
-}
-
-// devicesLocked returns the flood lists of all entries.
-func (r *Registrar) devicesLocked() map[headend.Key]struct{} {
-	keys := make(map[headend.Key]struct{}, len(r.entries))
-	for _, e := range r.entries {
-		keys[e.Device] = struct{}{}
-	}
-	return keys
 }
 
 // current returns the plan in force, which is never changed.

@@ -27,6 +27,7 @@ type memberList struct {
 	since time.Time // of base
 
 	heard   time.Time // of the newest answer, or when the list began
+	woken   time.Time // when answers were to be expected again; zero if always
 	resumed time.Time // of the first answer after nobody spoke
 	spoken  bool      // there was an answer
 }
@@ -148,8 +149,19 @@ func (l *memberList) empty() bool {
 	return had
 }
 
+// wake says that answers are to be expected again, after a time without.
+func (l *memberList) wake(now time.Time) { l.woken = now }
+
+// quiet returns since when no answer came that was to be expected.
+func (l *memberList) quiet() time.Time {
+	if l.woken.After(l.heard) {
+		return l.woken
+	}
+	return l.heard
+}
+
 // stale tells whether no answer came for as long as one counts.
-func (l *memberList) stale(now time.Time, hold time.Duration) bool { return now.Sub(l.heard) >= hold }
+func (l *memberList) stale(now time.Time, hold time.Duration) bool { return now.Sub(l.quiet()) >= hold }
 
 // from returns the addresses that the answers came from.
 func (l *memberList) from() []netip.Addr {

@@ -75,6 +75,12 @@ var reasons = [numReasons]struct{ word, text string }{
 // word is the stable word of the reason.
 func (r reason) word() string { return reasons[r].word }
 
+// passes tells whether the reason is one that goes by itself: the device is there,
+// and what it floods goes on to its list.
+func (r reason) passes() bool {
+	return r == reasonDown || r == reasonNoRoute || r == reasonForeign
+}
+
 // String says in words why the VNI is not registered, after the stable word.
 func (s *skip) String() string {
 	r := reasons[s.Reason]

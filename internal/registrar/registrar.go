@@ -109,7 +109,8 @@ type Registrar struct {
 	id      uint64 // of registrations; 0 until there is one
 	plan    *plan  // in force
 	entries map[vxlan.VNI]*entry
-	adopted map[headend.Key][]netip.Addr // lists of before the start that have no entry yet
+	waiting map[vxlan.VNI]*entry         // not registered for a while, but their lists stay
+	adopted map[headend.Key][]netip.Addr // lists of before the start, until the first plan
 	own     map[netip.Addr]struct{}      // addresses of this machine
 	service map[netip.Addr]struct{}      // service nodes
 	flaws   map[headend.Key]flaw         // what is wrong with where devices flood to
@@ -148,8 +149,9 @@ func New(cfg config.Config, log logrus.FieldLogger) (*Registrar, error) {
 		cfg: cfg, log: log.WithField("task", "registrar"), machine: machineID,
 		peers: newResolver(log),
 		ready: make(chan struct{}), woken: make(chan struct{}, 1),
-		plan: &plan{}, entries: make(map[vxlan.VNI]*entry), strangers: make(map[netip.Addr]sightings),
-		nodes: make(map[netip.Addr]*nodeState), others: make(map[netip.Addr]sightings), refused: make(map[route]error),
+		plan: &plan{}, entries: make(map[vxlan.VNI]*entry), waiting: make(map[vxlan.VNI]*entry),
+		strangers: make(map[netip.Addr]sightings), nodes: make(map[netip.Addr]*nodeState),
+		others: make(map[netip.Addr]sightings), refused: make(map[route]error),
 	}, nil
 }
 

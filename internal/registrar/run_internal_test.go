@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"vxsnd/internal/config"
-	"vxsnd/internal/headend"
 	"vxsnd/internal/underlay"
 	"vxsnd/internal/vxfld"
 	"vxsnd/internal/vxlan"
@@ -367,30 +366,8 @@ func TestFloodLists(t *testing.T) {
 		synctest.Wait()
 		h.expect("an address of this machine", h.lists.text(), "a/1[2] b/2[4]")
 		h.change(with(a, func(d *underlay.Device) { d.Up = false }), device("c", 2, ""))
-		h.expect("another device has the vni", h.lists.text(), "c/2[4]")
+		h.expect("another device has the vni", h.lists.text(), "a/1[2] c/2[4]")
 		h.change()
 		h.expect("all gone", h.lists.text(), "")
-	})
-}
-
-func TestAdoptsListsOfBefore(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, b := device("a", 1, ""), device("b", 2, "")
-		key := func(d underlay.Device) headend.Key {
-			return headend.Key{Device: d.Name, Index: d.Index, VNI: d.VNIs[0].VNI}
-		}
-		h := newHarness(t, testConfig("10.0.0.100"), a, b)
-		h.lists.adopted = map[headend.Key][]netip.Addr{
-			key(a): addrs("10.0.0.2", "10.0.0.3", "10.0.0.9"), key(device("gone", 7, "")): addrs("10.0.0.2"),
-		}
-		h.start()
-		h.expect("at the start", h.lists.text(), "a/1[2 3]")
-		if h.lists.kept != 1 {
-			t.Errorf("got %d calls of Keep, want 1", h.lists.kept)
-		}
-		h.sleep(10 * time.Minute)
-		h.expect("silence", h.lists.text(), "a/1[2 3]")
-		h.answer("10.0.0.100", "1 1 3 4")
-		h.expect("answered", h.lists.text(), "a/1[3 4]")
 	})
 }

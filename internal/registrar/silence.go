@@ -147,7 +147,7 @@ func (r *Registrar) silenceLocked(now time.Time, hold time.Duration) silence {
 		}
 		s.stale++
 		s.members += len(e.list.members())
-		if s.oldest == nil || e.list.heard.Before(s.oldest.list.heard) {
+		if s.oldest == nil || e.list.quiet().Before(s.oldest.list.quiet()) {
 			s.oldest = e
 		}
 	}
