@@ -179,3 +179,35 @@ func TestResolver(t *testing.T) {
 		has("after a reload", "10.0.0.202", "10.0.0.201")
 	})
 }
+
+// What needs no name server counts at once, and a name that takes long keeps none
+// of the others waiting. Who is believed only then is asked again.
+func TestResolverWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := testConfig("10.0.0.100")
+		c.AnswerFrom = config.AnswerFrom{Service: true}
+		c.SvcnodePeers = []config.Peer{{Host: "slow.example"}, {Host: "fast.example"}, {Addr: addr("10.0.0.203")}}
+		h := newHarness(t, c, device("a", 1, ""))
+		h.peers.lookup = func(ctx context.Context, host string) ([]netip.Addr, error) {
+			if host == "fast.example" {
+				time.Sleep(time.Second / 2)
+				return addrs("10.0.0.202"), nil
+			}
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}
+		h.start()
+		h.answer("10.0.0.203", "1 1 2")
+		h.expect("at once", h.lists.text(), "a/1[2]")
+		h.heard()
+		h.sleep(time.Second / 2)
+		h.expect("asked again", h.heard(), "?100/1[1]")
+		h.answer("10.0.0.202", "1 1 3")
+		h.expect("without the slow one", h.lists.text(), "a/1[3]")
+		h.sleep(settled)
+		h.heard()
+		h.sleep(20 * time.Second)
+		h.expect("not again and again", h.heard(), "")
+		h.expect("verdicts", h.counted(), "answer=2")
+	})
+}

@@ -95,7 +95,7 @@ func (r *Registrar) work(ctx context.Context, s *schedule) {
 	now := time.Now()
 	r.mu.Lock()
 	n, cfg := r.news, r.cfg
-	r.news.changed, r.news.configured, r.news.filled = false, false, false
+	r.news.changed, r.news.configured, r.news.filled, r.news.believed = false, false, false, false
 	r.mu.Unlock()
 	if !n.listed || !n.addressed {
 		return // nothing can be said yet
@@ -104,6 +104,8 @@ func (r *Registrar) work(ctx context.Context, s *schedule) {
 	round := first || n.configured || !now.Before(s.round)
 	if round {
 		r.peers.ask(&cfg)
+	}
+	if round = round || n.believed; round {
 		s.round = now.Add(roundTime(&cfg))
 	}
 	if round || n.changed {

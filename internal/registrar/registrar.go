@@ -133,6 +133,7 @@ type news struct {
 	changed           bool // there is anything new
 	filled            bool // a list has got its first member, or lost its last
 	configured        bool // there is another configuration
+	believed          bool // answers of somebody else are believed
 }
 
 // An entry is a VNI that is registered.
@@ -145,14 +146,17 @@ type entry struct {
 // New builds a registrar, inert: it opens nothing and needs no privilege.
 func New(cfg config.Config, log logrus.FieldLogger) (*Registrar, error) {
 	log = logging.OrDiscard(log)
-	return &Registrar{
+	r := &Registrar{
 		cfg: cfg, log: log.WithField("task", "registrar"), machine: machineID,
 		peers: newResolver(log),
 		ready: make(chan struct{}), woken: make(chan struct{}, 1),
 		plan: &plan{}, entries: make(map[vxlan.VNI]*entry), waiting: make(map[vxlan.VNI]*entry),
 		strangers: make(map[netip.Addr]sightings), nodes: make(map[netip.Addr]*nodeState),
 		others: make(map[netip.Addr]sightings), refused: make(map[route]error),
-	}, nil
+	}
+	// What a peer answered before it was believed is to be asked for again.
+	r.peers.grown = func() { r.tell(func(n *news) { n.believed = true }) }
+	return r, nil
 }
 
 // String names the task.
