@@ -41,7 +41,7 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 	}
 	r.mu.Lock()
 	said := r.silenceLocked(now, hold)
-	emptied := make(map[headend.Key][]netip.Addr)
+	expired := make(map[headend.Key][]netip.Addr)
 	for _, e := range r.entries {
 		l := &e.list
 		if !l.stale(now, hold) {
@@ -51,18 +51,20 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 	}
 	for _, es := range []map[vxlan.VNI]*entry{r.entries, r.waiting} {
 		for _, e := range es {
-			end := e.list.quiet().Add(max(hold, cfg.StaleTime))
-			switch {
-			case cfg.StaleTime == 0:
-			case now.Before(end):
+			if cfg.StaleTime == 0 {
+				break
+			}
+			changed, end := e.list.expire(now, max(hold, cfg.StaleTime))
+			if changed {
+				expired[e.Device] = e.list.members()
+			}
+			if !end.IsZero() {
 				sooner(end)
-			case e.list.empty():
-				emptied[e.Device] = nil
 			}
 		}
 	}
-	if len(emptied) > 0 {
-		r.lists.Set(emptied)
+	if len(expired) > 0 {
+		r.lists.Set(expired)
 	}
 	before := r.silent
 	r.silent = said.stale > 0
@@ -75,8 +77,8 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 	case !r.silent && before:
 		r.log.Info("service nodes answer again")
 	}
-	if len(emptied) > 0 {
-		r.log.WithFields(logrus.Fields{"count": len(emptied), "interval": cfg.StaleTime}).Warn("service nodes silent, flood lists emptied")
+	if len(expired) > 0 {
+		r.log.WithFields(logrus.Fields{"count": len(expired), "interval": cfg.StaleTime}).Warn("service nodes silent, their members removed")
 	}
 	return next
 }

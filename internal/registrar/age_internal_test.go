@@ -18,7 +18,7 @@ const (
 	silentText = "service nodes silent, flood lists kept"
 	someText   = "service nodes silent about some vnis, their flood lists kept"
 	againText  = "service nodes answer again"
-	emptyText  = "service nodes silent, flood lists emptied"
+	emptyText  = "service nodes silent, their members removed"
 )
 
 // isSilent tells whether it was said that the service nodes are silent.

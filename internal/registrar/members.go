@@ -3,6 +3,7 @@
 package registrar
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,9 +15,10 @@ const maxMembers = 16384
 // A memberList is what the service nodes say of the members of one VNI. Each
 // service node has a slot, whose list its newest answer replaces, and all other
 // addresses have one in common: deployed nodes answer from another address than
-// the one that was asked. The list is the union of the slots. It knows no clock:
-// times are handed in. Slices that it gets or returns are never changed by
-// anybody.
+// the one that was asked. The list is the union of the slots. What a service node
+// said stays while it is silent, but for a member that another one named and then
+// left out: that one is the newer news. The list knows no clock: times are handed
+// in. Slices that it gets or returns are never changed by anybody.
 type memberList struct {
 	nodes []netip.Addr // that have a slot of their own; none where there is only one node
 	slots []slot       // as nodes, and then that of all others; nil before the first answer
@@ -26,16 +28,19 @@ type memberList struct {
 	base  []netip.Addr
 	since time.Time // of base
 
-	heard   time.Time // of the newest answer, or when the list began
-	woken   time.Time // when answers were to be expected again; zero if always
-	resumed time.Time // of the first answer after nobody spoke
-	spoken  bool      // there was an answer
+	// dropped are members of some slots, or of base, that another slot named before
+	// its newest answer left them out.
+	dropped map[netip.Addr]struct{}
+
+	heard  time.Time // of the newest answer, or when the list began
+	woken  time.Time // when answers were to be expected again; zero if always
+	spoken bool      // there was an answer
 }
 
 // A slot is what one service node says, or some.
 type slot struct {
 	members []netip.Addr
-	from    netip.Addr // the newest answer's sender
+	from    netip.Addr // the newest answer's sender; zero before there is one
 	heard   time.Time
 	whole   bool // an answer said all of it, so that others may be forgotten
 }
@@ -57,7 +62,7 @@ func (l *memberList) setNodes(nodes []netip.Addr, now time.Time) {
 		return
 	}
 	l.base, l.since = l.members(), now
-	l.nodes, l.slots = nodes, nil
+	l.nodes, l.slots, l.dropped = nodes, nil, nil
 }
 
 // take takes in the members that an answer names, sorted and distinct. partial
@@ -80,37 +85,80 @@ func (l *memberList) take(now time.Time, hold time.Duration, from netip.Addr, na
 		named = named[:maxMembers]
 	}
 	if !slices.Equal(named, s.members) {
-		s.members = slices.Clone(named)
+		named = slices.Clone(named)
+		l.noteDropped(at, s.members, named)
+		s.members = named
 	}
 	s.from, s.heard, s.whole = from, now, s.whole || !partial
-	if l.stale(now, hold) {
-		l.resumed = now
-	}
 	l.heard, l.spoken = now, true
-	// A node is silent if others go on speaking. Where all were, each has its time
-	// to come back: until then nobody knows better.
-	for i := range l.slots {
-		if last := l.slots[i].heard; !last.IsZero() && now.Sub(last) >= hold && now.Sub(l.resumed) >= hold {
-			l.slots[i] = slot{}
+	for _, a := range named {
+		if len(l.dropped) == 0 {
+			break
 		}
+		delete(l.dropped, a)
 	}
+	l.strike(at, now, hold)
 	if l.settled(now, hold) {
 		l.base = nil
 	}
 	return !slices.Equal(before, l.members())
 }
 
-// settled tells whether the slots can say by themselves who is a member: every
-// service node has, or those that have not had the time for it.
-func (l *memberList) settled(now time.Time, hold time.Duration) bool {
-	whole, lacking := false, len(l.nodes) > 0
+// noteDropped notes what a slot names no more and others still do.
+func (l *memberList) noteDropped(at int, former, named []netip.Addr) {
+	for _, a := range former {
+		if _, ok := slices.BinarySearchFunc(named, a, netip.Addr.Compare); ok || !l.named(at, a) {
+			continue
+		}
+		if l.dropped == nil {
+			l.dropped = make(map[netip.Addr]struct{})
+		}
+		l.dropped[a] = struct{}{}
+	}
+}
+
+// named tells whether base or another slot than the one at an index names a
+// member.
+func (l *memberList) named(but int, a netip.Addr) bool {
+	_, ok := slices.BinarySearchFunc(l.base, a, netip.Addr.Compare)
+	for i := 0; i < len(l.slots) && !ok; i++ {
+		if i != but {
+			_, ok = slices.BinarySearchFunc(l.slots[i].members, a, netip.Addr.Compare)
+		}
+	}
+	return ok
+}
+
+// strike takes what was dropped out of what is silent for hold, when the slot at
+// an index has spoken.
+func (l *memberList) strike(at int, now time.Time, hold time.Duration) {
+	silent := func(t time.Time) bool { return now.Sub(later(t, l.woken)) >= hold }
 	for i := range l.slots {
-		whole = whole || l.slots[i].whole
+		s := &l.slots[i]
+		switch {
+		case i == at || !silent(s.heard):
+		case i == len(l.nodes) && !slices.ContainsFunc(l.slots[:i], func(s slot) bool { return !s.from.IsValid() }):
+			*s = slot{} // of nobody who was asked: those answer themselves
+		default:
+			s.members, _ = strip(s.members, l.dropped)
+		}
 	}
-	if lacking {
-		lacking = slices.ContainsFunc(l.slots[:len(l.nodes)], func(s slot) bool { return !s.whole })
+	if silent(l.since) {
+		l.base, _ = strip(l.base, l.dropped)
 	}
-	return whole && (!lacking || now.Sub(l.since) >= hold)
+	maps.DeleteFunc(l.dropped, func(a netip.Addr, _ struct{}) bool { return !l.named(-1, a) })
+}
+
+// settled tells whether the slots can say by themselves who is a member: every
+// service node has, or those that have not answered from other addresses, and had
+// the time for it.
+func (l *memberList) settled(now time.Time, hold time.Duration) bool {
+	whole := func(s slot) bool { return s.whole }
+	own, others := l.slots[:len(l.nodes)], l.slots[len(l.nodes)]
+	if slices.ContainsFunc(own, func(s slot) bool { return !s.whole }) {
+		return others.whole && now.Sub(l.since) >= hold
+	}
+	return slices.ContainsFunc(l.slots, whole)
 }
 
 // members returns the list, sorted.
@@ -125,39 +173,60 @@ func (l *memberList) members() []netip.Addr {
 // without removes addresses that cannot be members any more, and tells whether
 // the list is another one now.
 func (l *memberList) without(gone map[netip.Addr]struct{}) bool {
-	changed := false
-	strip := func(list []netip.Addr) []netip.Addr {
-		is := func(a netip.Addr) bool { _, ok := gone[a]; return ok }
-		if !slices.ContainsFunc(list, is) {
-			return list
-		}
-		changed = true
-		return slices.DeleteFunc(slices.Clone(list), is)
-	}
-	l.base = strip(l.base)
+	var changed, is bool
+	l.base, changed = strip(l.base, gone)
 	for i := range l.slots {
-		l.slots[i].members = strip(l.slots[i].members)
+		l.slots[i].members, is = strip(l.slots[i].members, gone)
+		changed = changed || is
 	}
 	return changed
 }
 
-// empty forgets all members, for want of answers. It tells whether there were
-// any.
-func (l *memberList) empty() bool {
-	had := len(l.members()) > 0
-	l.base, l.slots = nil, nil
-	return had
+// strip returns a list without what is gone, and whether it had any of it.
+func strip(list []netip.Addr, gone map[netip.Addr]struct{}) ([]netip.Addr, bool) {
+	is := func(a netip.Addr) bool { _, ok := gone[a]; return ok }
+	if len(gone) == 0 || !slices.ContainsFunc(list, is) {
+		return list, false
+	}
+	return slices.DeleteFunc(slices.Clone(list), is), true
+}
+
+// expire forgets what was said longer ago than limit by who has been silent since.
+// It tells whether the list is another one now, and when it may be again, zero for
+// never.
+func (l *memberList) expire(now time.Time, limit time.Duration) (changed bool, next time.Time) {
+	before := l.members()
+	expire := func(list *[]netip.Addr, last time.Time) {
+		switch end := later(last, l.woken).Add(limit); {
+		case len(*list) == 0:
+		case !now.Before(end):
+			*list = nil
+		case next.IsZero() || end.Before(next):
+			next = end
+		}
+	}
+	for i := range l.slots {
+		expire(&l.slots[i].members, l.slots[i].heard)
+	}
+	if len(l.nodes) == 0 {
+		expire(&l.base, l.heard) // whoever answers vouches for it
+	} else {
+		expire(&l.base, l.since)
+	}
+	return !slices.Equal(before, l.members()), next
 }
 
 // wake says that answers are to be expected again, after a time without.
 func (l *memberList) wake(now time.Time) { l.woken = now }
 
 // quiet returns since when no answer came that was to be expected.
-func (l *memberList) quiet() time.Time {
-	if l.woken.After(l.heard) {
-		return l.woken
+func (l *memberList) quiet() time.Time { return later(l.heard, l.woken) }
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
 	}
-	return l.heard
+	return a
 }
 
 // stale tells whether no answer came for as long as one counts.

@@ -21,7 +21,7 @@ type said struct {
 	names   string // members, by the last number of 10.0.0.N
 	partial bool
 	nodes   string // other service nodes, for "nodes"
-	what    string // "" answer, "nodes", "empty", "own"
+	what    string // "" answer, "nodes", "expire" after 300 s, "own", "wake"
 	want    string // members after it
 }
 
@@ -56,26 +56,46 @@ func TestMemberList(t *testing.T) {
 			{at: 30, from: "10.0.0.250", names: "9", want: "3 4 9"},
 			{at: 30, from: "10.0.0.251", names: "8", want: "3 4 8"},
 		}},
-		{"who is silent while others speak is forgotten", two, "", []said{
+		{"who is silent while others speak is kept", two, "", []said{
 			{from: "10.0.0.100", names: "2", want: "2"},
 			{from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 30, from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 89, from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 90, from: "10.0.0.101", names: "3", want: "3"},
+			{at: 90, from: "10.0.0.101", names: "3", want: "2 3"},
+			{at: 5000, from: "10.0.0.101", names: "3 4", want: "2 3 4"},
+			{at: 5001, from: "10.0.0.100", names: "4", want: "3 4"},
 		}},
-		{"after silence each gets the time to come back", two, "", []said{
-			{from: "10.0.0.100", names: "2", want: "2"},
-			{from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 1000, from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 1030, from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 1030, from: "10.0.0.100", names: "4", want: "3 4"},
+		{"what one drops is struck out of who is silent", two, "", []said{
+			{from: "10.0.0.100", names: "2 3 5", want: "2 3 5"},
+			{from: "10.0.0.101", names: "3 4 5", want: "2 3 4 5"},
+			{at: 20, from: "10.0.0.101", names: "4 5", want: "2 3 4 5"},
+			{at: 89, from: "10.0.0.101", names: "4 5", want: "2 3 4 5"},
+			{at: 90, from: "10.0.0.101", names: "4 5", want: "2 4 5"},
+			{at: 120, from: "10.0.0.101", names: "4", want: "2 4"},
+			{at: 121, from: "10.0.0.100", names: "2 3 5", want: "2 3 4 5"},
 		}},
-		{"after silence who does not come back is forgotten", two, "", []said{
-			{from: "10.0.0.100", names: "2", want: "2"},
+		{"what it names again is not", two, "", []said{
+			{from: "10.0.0.100", names: "2 3", want: "2 3"},
 			{from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 1000, from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 1060, from: "10.0.0.101", names: "3", want: "2 3"},
-			{at: 1090, from: "10.0.0.101", names: "3", want: "3"},
+			{at: 20, from: "10.0.0.101", names: "", want: "2 3"},
+			{at: 40, from: "10.0.0.101", names: "3", want: "2 3"},
+			{at: 100, from: "10.0.0.101", names: "3", want: "2 3"},
+		}},
+		{"nor what a partial answer lacks", two, "", []said{
+			{from: "10.0.0.100", names: "2 3", want: "2 3"},
+			{from: "10.0.0.101", names: "3", want: "2 3"},
+			{at: 100, from: "10.0.0.101", names: "", partial: true, want: "2 3"},
+		}},
+		{"who is silent for the time that nobody was asked is not silent", two, "", []said{
+			{from: "10.0.0.100", names: "2 3", want: "2 3"},
+			{from: "10.0.0.101", names: "3", want: "2 3"},
+			{at: 1000, what: "wake", want: "2 3"},
+			{at: 1001, from: "10.0.0.101", names: "", want: "2 3"},
+			{at: 1090, from: "10.0.0.101", names: "", want: "2"},
+		}},
+		{"others are forgotten once all service nodes answer themselves", two, "", []said{
+			{from: "10.0.0.250", names: "2 3", want: "2 3"},
+			{from: "10.0.0.100", names: "3", want: "2 3"},
+			{at: 1000, from: "10.0.0.100", names: "3", want: "2 3"},
+			{at: 1001, from: "10.0.0.101", names: "4", want: "3 4"},
 		}},
 		{"a partial answer only adds", one, "", []said{
 			{from: "10.0.0.100", names: "2 3", want: "2 3"},
@@ -94,12 +114,9 @@ func TestMemberList(t *testing.T) {
 		}},
 		{"it stays until all service nodes have answered", two, "2 3 4", []said{
 			{at: 1, from: "10.0.0.100", names: "3", want: "2 3 4"},
-			{at: 2, from: "10.0.0.101", names: "4", want: "3 4"},
-		}},
-		{"or had the time for it", two, "2 3 4", []said{
-			{at: 1, from: "10.0.0.100", names: "3", want: "2 3 4"},
-			{at: 60, from: "10.0.0.100", names: "3", want: "2 3 4"},
-			{at: 90, from: "10.0.0.100", names: "3", want: "3"},
+			{at: 90, from: "10.0.0.100", names: "3", want: "2 3 4"},
+			{at: 1000, from: "10.0.0.100", names: "", want: "2 4"},
+			{at: 1001, from: "10.0.0.101", names: "4", want: "4"},
 		}},
 		{"or answered from other addresses", two, "2 3 4", []said{
 			{at: 1, from: "10.0.0.201", names: "3", want: "2 3 4"},
@@ -118,10 +135,21 @@ func TestMemberList(t *testing.T) {
 			{at: 10, what: "nodes", nodes: "101", want: "2 3"},
 			{at: 11, from: "10.0.0.101", names: "3", want: "3"},
 		}},
-		{"emptied, and filled again", two, "2", []said{
+		{"expired, and filled again", two, "2", []said{
 			{from: "10.0.0.100", names: "3", want: "2 3"},
-			{at: 500, what: "empty", want: ""},
+			{at: 299, what: "expire", want: "2 3"},
+			{at: 300, what: "expire", want: ""},
 			{at: 600, from: "10.0.0.100", names: "3", want: "3"},
+		}},
+		{"each service node's members expire", two, "", []said{
+			{from: "10.0.0.100", names: "2 3", want: "2 3"},
+			{at: 100, from: "10.0.0.101", names: "3", want: "2 3"},
+			{at: 300, what: "expire", want: "3"},
+			{at: 400, what: "expire", want: ""},
+		}},
+		{"what was there before a restart does not while its service node answers", one, "2", []said{
+			{at: 299, from: "10.0.0.100", names: "3", partial: true, want: "2 3"},
+			{at: 300, what: "expire", want: "2 3"},
 		}},
 		{"an address of this machine goes", two, "2 9", []said{
 			{from: "10.0.0.100", names: "3 9", want: "2 3 9"},
@@ -143,8 +171,10 @@ func TestMemberList(t *testing.T) {
 					got = l.take(now, hold, addr(s.from), named(s.names), s.partial)
 				case "nodes":
 					l.setNodes(named(s.nodes), now)
-				case "empty":
-					got = l.empty()
+				case "expire":
+					got, _ = l.expire(now, 300*time.Second)
+				case "wake":
+					l.wake(now)
 				case "own":
 					got = l.without(map[netip.Addr]struct{}{addr("10.0.0.9"): {}})
 				}
