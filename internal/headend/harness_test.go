@@ -102,15 +102,24 @@ func (d *daemon) restart() {
 	d.start()
 }
 
+// pause is the longest that Run waits between two passes which take no time.
+const pause = 100 * time.Millisecond
+
+// settle waits until Run has nothing to do.
+func (d *daemon) settle() {
+	synctest.Wait()
+	d.wait(pause)
+}
+
 // set has lists have these members, and waits until Run has nothing to do.
 func (d *daemon) set(k headend.Key, members ...string) {
 	d.lists.Set(map[headend.Key][]netip.Addr{k: addrs(members...)})
-	synctest.Wait()
+	d.settle()
 }
 
 func (d *daemon) drop(keys ...headend.Key) {
 	d.lists.Drop(keys...)
-	synctest.Wait()
+	d.settle()
 }
 
 // compare waits for the next comparison with the kernel.

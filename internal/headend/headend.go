@@ -130,6 +130,8 @@ type list struct {
 	unsure  []netip.Addr // in the journal, but maybe not in the kernel
 	foreign []netip.Addr // in the kernel, by others, when last looked
 	lost    []netip.Addr // own until the last look, for the log
+	turns   int          // changes since
+	since   time.Time
 }
 
 // share has a list that is as it is wanted keep one slice only. l.mu is held.

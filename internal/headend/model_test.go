@@ -220,7 +220,7 @@ func (m *model) setRandom() {
 		m.want[k] = slices.Compact(slices.Clone(list))
 	}
 	m.lists.Set(lists)
-	synctest.Wait()
+	m.settle()
 }
 
 // forget forgets what was wanted in the place of a list.
@@ -234,7 +234,7 @@ func (m *model) keep() {
 	present := map[headend.Key]struct{}{m.key(): {}, m.key(): {}}
 	m.what = fmt.Sprintf("keep %v", present)
 	m.lists.Keep(present)
-	synctest.Wait()
+	m.settle()
 	maps.DeleteFunc(m.adopted, func(k headend.Key, _ bool) bool { _, ok := present[k]; return !ok })
 }
 

@@ -64,7 +64,7 @@ func TestManyListsAreReadOnce(t *testing.T) {
 	inBubble(t, k, func(t *testing.T, d *daemon) {
 		k.reads = nil
 		d.lists.Set(lists)
-		synctest.Wait()
+		d.settle()
 		if len(k.entries) != 3*many {
 			t.Errorf("got %d entries, want %d", len(k.entries), 3*many)
 		}
@@ -121,7 +121,7 @@ func TestSomebodyElseIsFaster(t *testing.T) {
 		k.before = nil
 		d.restart()
 		d.lists.Keep(nil)
-		synctest.Wait()
+		d.settle()
 		d.has(us, 5)
 		d.has(others, 5, "10.0.0.1")
 	})
@@ -254,7 +254,7 @@ func TestExternalDeviceHasListsByVNI(t *testing.T) {
 		d.status(b, headend.Status{Wanted: 2, Own: 1, Foreign: 1})
 		d.restart()
 		d.lists.Keep(map[headend.Key]struct{}{b: {}})
-		synctest.Wait()
+		d.settle()
 		want := map[underlay.FloodEntry]maker{{Index: 5, VNI: 20, Dst: netip.MustParseAddr("10.0.0.1")}: us, other: others}
 		if !maps.Equal(k.entries, want) {
 			t.Errorf("got entries %v, want %v", k.entries, want)
@@ -281,11 +281,11 @@ func TestManagedDeviceIsLeftAlone(t *testing.T) {
 			t.Errorf("got %d warnings, want 1", lines)
 		}
 		d.lists.Configure(headend.Settings{Interval: interval, Devices: []string{"vxlan1"}})
-		synctest.Wait()
+		d.settle()
 		d.has(us, 5, "10.0.0.1", "10.0.0.2")
 		d.status(one, headend.Status{Wanted: 2, Own: 2, Foreign: 1})
 		d.lists.Configure(headend.Settings{Interval: interval})
-		synctest.Wait()
+		d.settle()
 		d.has(us, 5)
 		delete(k.managed, 5)
 		d.compare()
@@ -326,7 +326,7 @@ func TestIntervalChangesAtOnce(t *testing.T) {
 			t.Errorf("got %d comparisons after an hour, want 1", got)
 		}
 		d.lists.Configure(headend.Settings{})
-		if got := reads(10 * time.Minute); got != 11 {
+		if got := reads(10*time.Minute + pause); got != 11 {
 			t.Errorf("got %d comparisons, want one at once and one each minute", got)
 		}
 	})

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-	"testing/synctest"
 
 	"vxsnd/internal/headend"
 	"vxsnd/internal/underlay"
@@ -42,7 +41,7 @@ func TestRestartChangesNothing(t *testing.T) {
 		d.compare()
 		d.has(us, 6, "10.0.0.1")
 		d.lists.Keep(nil)
-		synctest.Wait()
+		d.settle()
 		d.has(us, 5, "10.0.0.1", "10.0.0.2")
 		d.has(us, 6)
 	})

@@ -19,24 +19,49 @@ import (
 // readEach is the number of devices from which on all are read in one go.
 const readEach = 8
 
-// Run programs the kernel until ctx is done: at once what Set and Drop say, and
-// in intervals what the kernel has lost. What fails is logged, shown by Status,
-// and tried again with the next comparison. It is called once, and its error is
-// nil.
+const (
+	// pause is the least time between two passes: who wants members to change
+	// faster gets what is wanted then.
+	pause = 100 * time.Millisecond
+
+	// restFactor has a pass that took long followed by a longer pause, so that no
+	// more than a fifth of a processor is spent on changes without end.
+	restFactor = 4
+
+	// restless is how many times in a minute a list may change before it is
+	// worth a warning.
+	restless = 100
+)
+
+// Run programs the kernel until ctx is done: what Set and Drop say at once, but
+// not more often than each 100 ms, and in intervals what the kernel has lost.
+// What fails is logged, shown by Status, and tried again with the next
+// comparison. It is called once, and its error is nil.
 func (l *Lists) Run(ctx context.Context) error {
 	interval, _ := l.interval()
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	rest := time.NewTimer(0)
+	defer rest.Stop()
 	for {
-		compare := true
+		compare := false
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
-			if interval, compare = l.interval(); compare {
-				tick.Reset(interval)
-			}
 		case <-tick.C:
+			compare = true
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-rest.C:
+		}
+		began := time.Now()
+		interval, renewed := l.interval()
+		if renewed {
+			tick.Reset(interval)
+			compare = true
 		}
 		if compare {
 			l.checkFile()
@@ -46,6 +71,7 @@ func (l *Lists) Run(ctx context.Context) error {
 		if l.journal.long() {
 			l.compact()
 		}
+		rest.Reset(max(pause, restFactor*time.Since(began)))
 	}
 }
 
@@ -86,7 +112,11 @@ func (l *Lists) take(all bool) []*list {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var work []*list
+	now := time.Now()
 	for _, li := range l.lists {
+		if li.changed {
+			l.turn(li, now)
+		}
 		if li.changed || all {
 			li.changed, li.problem = false, ""
 			work = append(work, li)
@@ -96,6 +126,18 @@ func (l *Lists) take(all bool) []*list {
 		return cmp.Or(cmp.Compare(a.key.Index, b.key.Index), cmp.Compare(a.key.VNI, b.key.VNI), cmp.Compare(a.key.Device, b.key.Device))
 	})
 	return work
+}
+
+// turn counts a change of a list.
+func (l *Lists) turn(li *list, now time.Time) {
+	if now.Sub(li.since) >= time.Minute {
+		li.since, li.turns = now, 0
+	}
+	if li.turns++; li.turns == restless {
+		l.repeats.Do("restless", func(count int) {
+			l.log.WithFields(fieldsOf(li)).WithField("count", count).Warn("flood list keeps changing")
+		})
+	}
 }
 
 // A batch is a number of members of one list.
