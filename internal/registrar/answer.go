@@ -119,7 +119,7 @@ func (r *Registrar) handle(b []byte, from netip.AddrPort, now time.Time) {
 	log := r.log.WithFields(logrus.Fields{"src": from, "reason": v.String()})
 	switch v {
 	case verdictAnswer:
-		log.Debug("answer")
+		r.log.WithField("src", from).Debug("answer")
 	case verdictNotAsked:
 	case verdictUnknownVNI: // a device may have gone since
 		log.WithField("vni", vni).Debug("answer about others")
