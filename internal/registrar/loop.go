@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -39,14 +40,21 @@ type schedule struct {
 	round   time.Time // when everything is registered again
 	repeats []repeat  // in order of time
 	failed  map[route]error
-	retry   time.Time // of failed
-	aging   time.Time // when lists may turn stale; zero for never
+	unsaid  map[withdrawal]time.Time // that could not be sent, until nobody holds the registration any more
+	retry   time.Time                // of failed and unsaid
+	aging   time.Time                // when lists may turn stale; zero for never
 }
 
 // A repeat is a batch that is to be sent once more.
 type repeat struct {
 	at    time.Time
 	batch *batch
+}
+
+// A withdrawal is that of one VNI.
+type withdrawal struct {
+	route
+	vni vxlan.VNI
 }
 
 // next returns when there is something to do.
@@ -60,15 +68,16 @@ func (s *schedule) next() time.Time {
 	if len(s.repeats) > 0 {
 		sooner(s.repeats[0].at)
 	}
-	if len(s.failed) > 0 {
+	if s.pending() {
 		sooner(s.retry)
 	}
 	sooner(s.aging)
 	return at
 }
 
-// loop registers, in rounds and when something changes, until ctx is done.
-func (r *Registrar) loop(ctx context.Context) {
+// loop registers, in rounds and when something changes, until ctx is done. It
+// returns what could not be withdrawn.
+func (r *Registrar) loop(ctx context.Context) *batch {
 	var s schedule
 	timer := time.NewTimer(0)
 	timer.Stop()
@@ -76,7 +85,7 @@ func (r *Registrar) loop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
+			return s.withdrawals()
 		case <-r.woken:
 		case <-timer.C:
 		}
@@ -120,24 +129,49 @@ func (r *Registrar) work(ctx context.Context, s *schedule) {
 	}
 	for now = time.Now(); len(s.repeats) > 0 && !now.Before(s.repeats[0].at); s.repeats = s.repeats[1:] {
 		b := s.repeats[0].batch.still(r.registration)
-		s.fail(r.send(ctx, &cfg, r.identifier(), b))
+		s.fail(&cfg, r.send(ctx, &cfg, r.identifier(), b))
 	}
-	if len(s.failed) > 0 && !now.Before(s.retry) {
+	if s.pending() && !now.Before(s.retry) {
 		r.retry(ctx, s, &cfg)
 	}
 	s.aging = r.age(now, &cfg)
 }
 
-// fail notes the routes that a registration could not be sent on.
-func (s *schedule) fail(failed map[route]error) {
-	if len(failed) == 0 {
-		return
+// pending tells whether there is something to try again.
+func (s *schedule) pending() bool { return len(s.failed)+len(s.unsaid) > 0 }
+
+// fail notes what could not be sent.
+func (s *schedule) fail(cfg *config.Config, u unsent) {
+	now := time.Now()
+	if !s.pending() {
+		s.retry = now.Add(retryAfter)
 	}
-	if s.failed == nil {
-		s.failed = make(map[route]error)
-		s.retry = time.Now().Add(retryAfter)
+	for at, err := range u.failed {
+		if s.failed == nil {
+			s.failed = make(map[route]error)
+		}
+		s.failed[at] = err
 	}
-	maps.Copy(s.failed, failed)
+	for at, vnis := range u.unsaid {
+		if s.unsaid == nil {
+			s.unsaid = make(map[withdrawal]time.Time)
+		}
+		for _, v := range vnis {
+			s.unsaid[withdrawal{at, v}] = now.Add(cfg.Holdtime)
+		}
+	}
+}
+
+// withdrawals are those that could not be sent.
+func (s *schedule) withdrawals() *batch {
+	b := newBatch()
+	for w := range s.unsaid {
+		b.Withdraw[w.route] = append(b.Withdraw[w.route], w.vni)
+	}
+	for _, vnis := range b.Withdraw {
+		slices.Sort(vnis)
+	}
+	return b
 }
 
 // register makes a plan of what is there now, and says what is new, or all of it
@@ -167,7 +201,7 @@ func (r *Registrar) register(ctx context.Context, s *schedule, cfg *config.Confi
 		b = all
 		s.failed = nil // they are among all
 	}
-	s.fail(r.send(ctx, cfg, r.identifier(), b))
+	s.fail(cfg, r.send(ctx, cfg, r.identifier(), b))
 }
 
 // retry sends what could not be sent before.
@@ -180,8 +214,15 @@ func (r *Registrar) retry(ctx context.Context, s *schedule, cfg *config.Config) 
 			delete(b.Register, at)
 		}
 	}
-	s.failed = nil
-	s.fail(r.send(ctx, cfg, r.identifier(), b))
+	now := time.Now()
+	maps.DeleteFunc(s.unsaid, func(_ withdrawal, until time.Time) bool { return !now.Before(until) })
+	b.Withdraw = s.withdrawals().still(r.registration).Withdraw
+	before := s.unsaid
+	s.failed, s.unsaid = nil, nil
+	s.fail(cfg, r.send(ctx, cfg, r.identifier(), b))
+	for w := range s.unsaid {
+		s.unsaid[w] = before[w]
+	}
 }
 
 // current returns the plan in force, which is never changed.
@@ -220,14 +261,17 @@ func roundTime(c *config.Config) time.Duration {
 	return max(min(d, c.Holdtime*9/10), leastRound)
 }
 
-// withdrawAll withdraws everything that is registered, twice, since a datagram
-// may be lost.
-func (r *Registrar) withdrawAll() {
+// withdrawAll withdraws everything that is registered, and what is left to be
+// withdrawn, twice, since a datagram may be lost.
+func (r *Registrar) withdrawAll(left *batch) {
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
 	defer cancel()
 	r.mu.Lock()
 	b, cfg, id := changes(r.plan.Register, nil), r.cfg, r.id
 	r.mu.Unlock()
+	for at, vnis := range left.still(r.registration).Withdraw {
+		b.Withdraw[at] = append(b.Withdraw[at], vnis...)
+	}
 	if b.empty() {
 		return
 	}

@@ -202,9 +202,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 		g.Go(func() error { return r.lists.Run(gctx) })
 	}
 	g.Go(func() error {
-		r.loop(gctx)
+		left := r.loop(gctx)
 		if ctx.Err() != nil && r.leaves(ctx) {
-			r.withdrawAll()
+			r.withdrawAll(left)
 		}
 		return r.conn.Close() // ends receive
 	})

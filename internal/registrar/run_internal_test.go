@@ -117,7 +117,7 @@ func TestSaysWhatChanges(t *testing.T) {
 
 		h.addresses.updates <- addrs("10.0.0.1")
 		synctest.Wait()
-		h.expect("the address goes", h.heard(), "-100/9[2] -101/9[2]")
+		h.expect("the address goes", h.heard(), "-100/9[2]* -101/9[2]*")
 		h.sleep(time.Second)
 		h.heard()
 		h.addresses.updates <- addrs("10.0.0.1", "10.0.0.9")

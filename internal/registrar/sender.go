@@ -36,12 +36,22 @@ type sender struct {
 	sent int // messages
 }
 
+// unsent is what of a batch the kernel did not take.
+type unsent struct {
+	failed map[route]error       // registrations
+	unsaid map[route][]vxlan.VNI // withdrawals
+}
+
 // send sends a batch, until ctx is done, with a pause after each burst. It
-// returns why the kernel did not take the registrations of some routes.
-func (r *Registrar) send(ctx context.Context, cfg *config.Config, id uint64, b *batch) (failed map[route]error) {
+// returns what the kernel did not take.
+func (r *Registrar) send(ctx context.Context, cfg *config.Config, id uint64, b *batch) unsent {
+	u := unsent{make(map[route]error), make(map[route][]vxlan.VNI)}
 	s := &sender{Registrar: r, ctx: ctx, cfg: cfg, id: id}
 	for _, at := range slices.SortedFunc(maps.Keys(b.Withdraw), route.compare) {
-		s.pack(at, b.Withdraw[at], vxfld.Refresh{Originator: true, Holdtime: vxfld.HoldtimeWithdraw, Identifier: id})
+		head := vxfld.Refresh{Originator: true, Holdtime: vxfld.HoldtimeWithdraw, Identifier: id}
+		if s.pack(at, b.Withdraw[at], head) != nil {
+			u.unsaid[at] = b.Withdraw[at]
+		}
 	}
 	head := vxfld.Refresh{Originator: true, Holdtime: vxfld.HoldtimeOf(holdtime(cfg.Holdtime)), Identifier: id}
 	if cfg.HeadRep {
@@ -50,15 +60,11 @@ func (r *Registrar) send(ctx context.Context, cfg *config.Config, id uint64, b *
 	for _, at := range slices.SortedFunc(maps.Keys(b.Register), route.compare) {
 		err := s.pack(at, b.Register[at], head)
 		r.registered(at, b.Register[at], time.Now(), err)
-		if err == nil {
-			continue
+		if err != nil {
+			u.failed[at] = err
 		}
-		if failed == nil {
-			failed = make(map[route]error)
-		}
-		failed[at] = err
 	}
-	return failed
+	return u
 }
 
 // pack sends messages with this head and these VNIs, and returns why the kernel
@@ -100,13 +106,24 @@ func (s *sender) wait() error {
 	return s.ctx.Err()
 }
 
-// write sends one message. It goes from the local address that it is about: an
-// underlay may have a route back to that one alone.
-func (s *sender) write(msg []byte, at route) error {
-	from := at.Local
+// source is the address that a message goes from, zero for that of the route. It
+// is the local address that it is about: an underlay may have a route back to that
+// one alone. A withdrawal may be about one that has left this machine.
+func (s *sender) source(at route) netip.Addr {
 	if !s.cfg.SrcIP.IsUnspecified() {
-		from = s.cfg.SrcIP
+		return s.cfg.SrcIP
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.own[at.Local]; !ok {
+		return netip.Addr{}
+	}
+	return at.Local
+}
+
+// write sends one message.
+func (s *sender) write(msg []byte, at route) error {
+	from := s.source(at)
 	err := s.conn.WriteTo(msg, netip.AddrPortFrom(at.Node, s.cfg.VxfldPort), from)
 	if err == nil {
 		s.sends.Add(1)
