@@ -4,6 +4,7 @@ package underlay
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +23,9 @@ const (
 // returns nil if all went well, else one error per change, nil for those that
 // did. An entry to add that is there already, in whatever way, is an error that
 // errors.Is finds as fs.ErrExist; one to remove that is not there as
-// fs.ErrNotExist. What goes to a port, VNI or link of its own is not removed.
+// fs.ErrNotExist. What goes to a port, VNI or link of its own is not removed, nor
+// is what has become the default destination of the device meanwhile: it is as if
+// it were not there.
 //
 // The kernel itself says nothing of an entry that is there already, so Apply
 // looks before: what others add in the milliseconds between is not noticed.
@@ -33,7 +36,7 @@ func (f *FDB) Apply(changes []FloodChange) []error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	errs := make([]error, len(changes))
-	have, ways, err := f.look(changes)
+	have, targets, err := f.look(changes)
 	if err != nil {
 		for i := range errs {
 			errs[i] = err
@@ -43,10 +46,9 @@ func (f *FDB) Apply(changes []FloodChange) []error {
 	var rs []request
 	var of []int // the change that a request makes
 	for i, c := range changes {
-		own, key := ways[c.Index], have[c.FloodEntry]
+		to, key := targets[c.Index], have[c.FloodEntry]
 		if c.Remove {
-			// Added before the device's underlay came into its VRF, or now.
-			if at := slices.IndexFunc(key, func(w way) bool { return w == own || w == way{} }); at >= 0 {
+			if at := slices.IndexFunc(key, func(w way) bool { return to.removes(c.Dst, w) }); at >= 0 {
 				rs, of = append(rs, floodRequest(c, key[at])), append(of, i)
 				have[c.FloodEntry] = slices.Delete(slices.Clone(key), at, at+1)
 			} else {
@@ -55,8 +57,8 @@ func (f *FDB) Apply(changes []FloodChange) []error {
 		} else if len(key) > 0 {
 			errs[i] = unix.EEXIST
 		} else {
-			rs, of = append(rs, floodRequest(c, own)), append(of, i)
-			have[c.FloodEntry] = []way{own}
+			rs, of = append(rs, floodRequest(c, to.way)), append(of, i)
+			have[c.FloodEntry] = []way{to.way}
 		}
 	}
 	for len(rs) > 0 {
@@ -72,14 +74,29 @@ func (f *FDB) Apply(changes []FloodChange) []error {
 	return errs
 }
 
-// look returns the entries that the devices of changes have, and in which way
-// those of this program's go.
-func (f *FDB) look(changes []FloodChange) (flooding, map[int]way, error) {
-	ways := make(map[int]way)
+// A target is a device whose entries are changed.
+type target struct {
+	way way // of this program's entries
+
+	// The default destination, not valid where there is none, is an entry like
+	// others, and the device goes without it once that is removed.
+	remote netip.Addr
+	via    way
+}
+
+// removes tells whether an entry to an address, in a way, is one to remove: it was
+// added before the device's underlay came into its VRF, or in it.
+func (t *target) removes(to netip.Addr, w way) bool {
+	return (w == t.way || w == way{}) && !(to == t.remote && w == t.via)
+}
+
+// look returns the entries that the devices of changes have, and the devices.
+func (f *FDB) look(changes []FloodChange) (flooding, map[int]target, error) {
+	targets := make(map[int]target)
 	for _, c := range changes {
-		ways[c.Index] = way{}
+		targets[c.Index] = target{}
 	}
-	indexes := slices.Collect(maps.Keys(ways))
+	indexes := slices.Collect(maps.Keys(targets))
 	var all map[int]link
 	if len(indexes) > fewDevices {
 		links, err := f.conn.links(nil)
@@ -104,16 +121,25 @@ func (f *FDB) look(changes []FloodChange) (flooding, map[int]way, error) {
 		}
 		maps.Copy(have, more)
 	}
-	for i := range ways {
+	for i := range targets {
+		l, ok := find(i)
+		if !ok {
+			continue
+		}
+		var t target
+		if !l.vx.external { // what an external device has is of no VNI
+			t = target{remote: l.vx.remote, via: way{link: l.vx.lower}}
+		}
 		// An entry that names no link is routed in no VRF, also where the
 		// device's underlay link is in one (vxlan_xmit_one).
-		if l, _ := find(i); l.vx.lower != 0 && !l.vx.elsewhere {
+		if l.vx.lower != 0 && !l.vx.elsewhere {
 			if vrf, ok := vrfAbove(l.vx.lower, find); ok {
-				ways[i] = way{link: vrf.index}
+				t.way.link = vrf.index
 			}
 		}
+		targets[i] = t
 	}
-	return have, ways, nil
+	return have, targets, nil
 }
 
 // floodRequest is the message of a change (struct ndmsg).

@@ -193,6 +193,38 @@ func TestFloodEntriesAreThoseOfTheOperator(t *testing.T) {
 	r.want(t, a)
 }
 
+// An entry that becomes the default destination of its device is the operator's
+// from then on.
+func TestDefaultDestinationIsNotRemoved(t *testing.T) {
+	r := newFDBRig(t)
+	check(t, r.AddBridge("eth0", 0))
+	const to = "192.0.2.7"
+	tests := []struct {
+		name   string
+		lower  string
+		remove string // what becomes of the removal
+	}{
+		{"a", "", "absent"},
+		{"b", "eth0", ""}, // the default destination is an entry by the link, and so another one
+	}
+	for i, tt := range tests {
+		index := r.device(t, tt.name, netlab.VXLAN{VNI: uint32(i), Local: addr("192.0.2.1"), Device: tt.lower})
+		if errs := r.f.Apply(add(index, to, "192.0.2.8")); errs != nil {
+			t.Fatal(errs)
+		}
+		check(t, r.ChangeVXLAN(tt.name, netip.Addr{}, addr(to)))
+		got := kinds(r.f.Apply(remove(index, to, "192.0.2.8")))
+		if want := tt.remove; want == "" && got != nil || want != "" && !slices.Equal(got, []string{want, ""}) {
+			t.Errorf("%s: got %q, want %q and that the other is removed", tt.name, got, want)
+		}
+		r.want(t, index, to)
+		if got := kinds(r.f.Apply(remove(index, to))); !slices.Equal(got, []string{"absent"}) {
+			t.Errorf("%s: got %q of another removal, want that it is absent", tt.name, got)
+		}
+		r.want(t, index, to)
+	}
+}
+
 // What goes to a port or VNI of its own, or by a link of its own, is somebody
 // else's: it is there, and is not removed.
 func TestFloodEntriesOfTheirOwnWay(t *testing.T) {
