@@ -9,9 +9,11 @@
 // The kernel does not say who made an entry. So an entry is own only if it was
 // not there when this package looked, was then written to the journal, and only
 // then made; and after a restart, if it is both in the journal and in the
-// kernel. One case cannot be told apart: an own entry that somebody removed and
+// kernel. Two cases cannot be told apart. An own entry that somebody removed and
 // made again between two comparisons, or while the daemon did not run, is still
-// taken for own.
+// taken for own. So are the entries of a device that somebody removed and made
+// again under the same name and with the same index, which ip-link(8) lets one ask
+// for, while the daemon did not run.
 package headend
 
 import (
