@@ -110,6 +110,18 @@ func (s *source[T]) Close() {}
 type fakeDevices struct {
 	*source[[]underlay.Device]
 	noRoute *atomic.Bool
+	routes  chan struct{} // says that this has changed
+}
+
+func (d fakeDevices) FollowRoutes(ctx context.Context, changed func()) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.routes:
+			changed()
+		}
+	}
 }
 
 func (d fakeDevices) Source(netip.Addr, string) (netip.Addr, error) {

@@ -52,7 +52,7 @@ func newHarness(t *testing.T, c config.Config, ds ...underlay.Device) *harness {
 	}
 	h := &harness{
 		Registrar: r, t: t, hook: hook, conn: newFakeConn(), fdb: &fakeFDB{},
-		devices:   fakeDevices{newSource(ds), new(atomic.Bool)},
+		devices:   fakeDevices{newSource(ds), new(atomic.Bool), make(chan struct{})},
 		addresses: newSource(addrs("10.0.0.1", "10.0.0.9")),
 		lists:     &fakeLists{lists: make(map[headend.Key][]netip.Addr)},
 		ended:     make(chan error, 1),

@@ -104,6 +104,7 @@ type plan struct {
 	Devices  int
 	Register []registration          // ascending VNIs, each once
 	Skipped  []skip                  // ascending VNIs, then names
+	Routed   bool                    // it depends on routes
 	Nodes    map[netip.Addr]struct{} // all service nodes of what is registered
 }
 
@@ -289,6 +290,7 @@ func (b *planner) local(d *underlay.Device, nodes []netip.Addr) netip.Addr {
 		a, asked := b.sources[n]
 		if !asked {
 			a, _ = b.Source(n) // no route is a reason like others
+			b.Routed = true
 			b.sources[n] = a
 		}
 		if a.IsValid() {

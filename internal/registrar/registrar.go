@@ -45,6 +45,7 @@ type conn interface {
 // A deviceSource follows the VXLAN devices; *underlay.Devices is the real one.
 type deviceSource interface {
 	Run(ctx context.Context, changed func([]underlay.Device)) error
+	FollowRoutes(ctx context.Context, changed func()) error
 	Source(to netip.Addr, vrf string) (netip.Addr, error)
 	Close()
 }
@@ -194,6 +195,13 @@ func (r *Registrar) Run(ctx context.Context) error {
 	g.Go(func() error {
 		return r.addresses.Run(gctx, func(as []netip.Addr) {
 			r.tell(func(n *news) { n.addresses, n.addressed = as, true })
+		})
+	})
+	g.Go(func() error {
+		return r.devices.FollowRoutes(gctx, func() {
+			if r.current().Routed {
+				r.tell(func(*news) {})
+			}
 		})
 	})
 	g.Go(func() error { return r.peers.run(gctx) })

@@ -64,13 +64,15 @@ func (d *Device) Equal(o *Device) bool {
 }
 
 // Devices follows the VXLAN devices of a network namespace: that of the thread
-// that OpenDevices ran on. Its methods may be called concurrently; Run at most
-// once. It needs no capability.
+// that OpenDevices ran on. Its methods may be called concurrently; Run and
+// FollowRoutes at most once. It needs no capability.
 type Devices struct {
 	log    logrus.FieldLogger
 	conn   *conn
 	feed   *feed           // for Run alone
 	routes *netlink.Handle // for Source
+
+	routeFeed *feed // for FollowRoutes alone
 }
 
 const deviceTask = "devices"
@@ -92,6 +94,9 @@ func openDevices(log logrus.FieldLogger, buffer int) (_ *Devices, err error) {
 	if d.feed, err = openFeed(buffer); err != nil {
 		return nil, err
 	}
+	if d.routeFeed, err = openFeed(routeBuffer); err != nil {
+		return nil, err
+	}
 	if d.routes, err = netlink.NewHandle(unix.NETLINK_ROUTE); err != nil {
 		return nil, fmt.Errorf("open netlink: %w", err)
 	}
@@ -101,13 +106,16 @@ func openDevices(log logrus.FieldLogger, buffer int) (_ *Devices, err error) {
 // String names the task.
 func (d *Devices) String() string { return deviceTask }
 
-// Close ends the connection to the kernel. Run must have returned.
+// Close ends the connection to the kernel. Run and FollowRoutes must have returned.
 func (d *Devices) Close() {
 	if d.conn != nil {
 		d.conn.close()
 	}
 	if d.feed != nil {
 		d.feed.close()
+	}
+	if d.routeFeed != nil {
+		d.routeFeed.close()
 	}
 	if d.routes != nil {
 		d.routes.Close()
