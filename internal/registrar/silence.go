@@ -105,7 +105,7 @@ func (r *Registrar) tellQuiet(now time.Time, hold time.Duration) (next time.Time
 	var silent, again []netip.Addr
 	last := make(map[netip.Addr]time.Time)
 	for a, n := range r.nodes {
-		switch is := slices.Contains(quiet, a); {
+		switch _, is := slices.BinarySearchFunc(quiet, a, netip.Addr.Compare); {
 		case is && !n.silent && len(quiet) < len(r.nodes):
 			n.silent = true
 			silent = append(silent, a)
