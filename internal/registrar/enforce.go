@@ -28,12 +28,6 @@ func (r *Registrar) enforce(p *plan, own map[netip.Addr]struct{}, cfg *config.Co
 		_, ok := p.Nodes[a]
 		return !ok
 	})
-	if r.id == 0 {
-		r.id = cfg.NodeID
-	}
-	if r.id == 0 && len(p.Register) > 0 {
-		r.id = nodeID(r.machine(), p.lowestLocal())
-	}
 	r.service = maps.Clone(p.Nodes)
 	for _, a := range append(serviceNodes(cfg), cfg.Svcnode) {
 		r.service[a] = struct{}{}

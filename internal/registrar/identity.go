@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"vxsnd/internal/config"
 	"vxsnd/internal/underlay"
 )
 
@@ -24,6 +25,42 @@ func nodeID(machine string, lowest netip.Addr) uint64 {
 	// The machine id is not to be told to others as it is (machine-id(5)).
 	sum := sha256.Sum256([]byte("vxrd\n" + machine + "\n" + lowest.String()))
 	return max(binary.BigEndian.Uint64(sum[:8])>>16, 1)
+}
+
+// recall takes up the identifier of before a restart. Without it registrations go
+// on as well as they can.
+func (r *Registrar) recall() {
+	if r.cfg.NodeID != 0 {
+		return
+	}
+	m, id, err := openMemory(&r.cfg)
+	if err != nil {
+		r.log.WithError(err).Warn(forgetsText)
+		return
+	}
+	r.memory, r.id = m, id
+}
+
+const forgetsText = "node_id may be another one after a restart"
+
+// identify chooses the identifier of registrations, once there is something to
+// register, and before it is.
+func (r *Registrar) identify(cfg *config.Config, p *plan) {
+	if r.identifier() != 0 || len(p.Register) == 0 {
+		return
+	}
+	id := cfg.NodeID
+	if id == 0 {
+		id = nodeID(r.machine(), p.lowestLocal())
+		if r.memory != nil {
+			if err := r.memory.keep(id); err != nil {
+				r.log.WithError(err).Warn(forgetsText)
+			}
+		}
+	}
+	r.mu.Lock()
+	r.id = id
+	r.mu.Unlock()
 }
 
 // machineID names this machine.

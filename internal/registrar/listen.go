@@ -58,8 +58,15 @@ func (r *Registrar) Listen(ctx context.Context) error {
 	r.fdb, r.closeFDB = fdb, fdb.Close
 	if !r.cfg.HeadRep {
 		r.removeLeft(fdb)
-		return nil
+	} else if err := r.openLists(fdb); err != nil {
+		return err
 	}
+	r.recall()
+	return nil
+}
+
+// openLists opens the flood lists.
+func (r *Registrar) openLists(fdb *underlay.FDB) error {
 	if err := mayProgram(fdb); err != nil {
 		return r.explain(err)
 	}
@@ -135,6 +142,9 @@ func (r *Registrar) Close() error {
 	}
 	if r.lists != nil {
 		errs = append(errs, r.lists.Close())
+	}
+	if r.memory != nil {
+		errs = append(errs, r.memory.file.Close())
 	}
 	if r.closeFDB != nil {
 		r.closeFDB()

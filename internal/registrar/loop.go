@@ -184,6 +184,7 @@ func (r *Registrar) register(ctx context.Context, s *schedule, cfg *config.Confi
 	p := makePlan(&inputs{Devices: n.devices, Own: own, Config: cfg, Source: func(to netip.Addr) (netip.Addr, error) {
 		return r.devices.Source(to, cfg.VRF)
 	}})
+	r.identify(cfg, p)
 	before := r.enforce(p, own, cfg)
 	if s := p.nothing(); s != nil && before.nothing() == nil {
 		r.log.WithFields(s.fields()).WithField("count", len(p.Skipped)).Warn("no vni is registered")

@@ -93,7 +93,8 @@ type Registrar struct {
 	lists     floodLists // nil without head-end replication
 	conn      conn
 	peers     *resolver
-	left      int // flood entries of an earlier run that nobody looks after
+	memory    *memory // nil where the identifier is not remembered
+	left      int     // flood entries of an earlier run that nobody looks after
 
 	ready chan struct{} // closed when everything was registered once
 	woken chan struct{} // holds a value when the loop has something to look at
