@@ -44,6 +44,8 @@ type verdict uint8
 const (
 	// verdictAnswer is an answer that was taken in.
 	verdictAnswer verdict = iota
+	// verdictEmpty is an answer about no VNI at all, which says nothing.
+	verdictEmpty
 	// verdictNotAsked is anything that comes where nobody asks, without head-end
 	// replication. It is not looked at.
 	verdictNotAsked
@@ -66,6 +68,7 @@ const (
 
 var verdictNames = [numVerdicts]string{
 	verdictAnswer:       "answer",
+	verdictEmpty:        "empty",
 	verdictNotAsked:     "not_asked",
 	verdictStranger:     "stranger",
 	verdictMalformed:    "malformed",
@@ -120,6 +123,8 @@ func (r *Registrar) handle(b []byte, from netip.AddrPort, now time.Time) {
 	switch v {
 	case verdictAnswer:
 		r.log.WithField("src", from).Debug("answer")
+	case verdictEmpty:
+		log.Debug("empty answer")
 	case verdictNotAsked:
 	case verdictUnknownVNI: // a device may have gone since
 		log.WithField("vni", vni).Debug("answer about others")
@@ -153,6 +158,8 @@ func (r *Registrar) judge(b []byte, from netip.Addr, now time.Time) (verdict, vx
 		return verdictNotRefresh, 0, nil
 	case a.Originator || a.Response != vxfld.ResponseNone:
 		return verdictRegistration, 0, nil
+	case len(a.VNIs) == 0:
+		return verdictEmpty, 0, nil
 	}
 	v, vni := r.take(a, from, now)
 	return v, vni, nil
@@ -187,15 +194,14 @@ func (r *Registrar) believesLocked(a netip.Addr) bool {
 	return slices.ContainsFunc(w.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// take takes in an answer. One without VNIs tells nothing but that its sender
-// lives.
+// take takes in an answer about some VNIs.
 func (r *Registrar) take(m *vxfld.Refresh, from netip.Addr, now time.Time) (verdict, vxlan.VNI) {
 	// The records of one VNI add up.
 	slices.SortStableFunc(m.VNIs, func(a, b vxfld.VNIMembers) int { return cmp.Compare(a.VNI, b.VNI) })
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	lists := make(map[headend.Key][]netip.Addr)
-	took, known := len(m.VNIs) == 0, false
+	took, known := false, false
 	var refused vxlan.VNI
 	for i := 0; i < len(m.VNIs); {
 		vni, named := m.VNIs[i].VNI, m.VNIs[i].Addrs

@@ -36,7 +36,7 @@ func TestVerdicts(t *testing.T) {
 		{"version 2", answer(vxfld.V2, "1 1 2"), verdictAnswer, "a/1[2]"},
 		{"version 3", answer(vxfld.V3, "1 1 2"), verdictAnswer, "a/1[2]"},
 		{"the whole table", answer(vxfld.V3, "9 7 8; 1 1 2; 5 3"), verdictAnswer, "a/1[2]"},
-		{"no vni", answer(vxfld.V3, ""), verdictAnswer, ""},
+		{"no vni", answer(vxfld.V3, ""), verdictEmpty, ""},
 		{"one vni without the own address", answer(vxfld.V3, "1 1 2; 2 3"), verdictAnswer, "a/1[2]"},
 		{"all vnis without the own address", answer(vxfld.V3, "1 2; 2 3; 7 1"), verdictNoOwn, ""},
 		{"unknown vnis", answer(vxfld.V3, "3 1 2; 4 1"), verdictUnknownVNI, ""},
@@ -63,7 +63,7 @@ func TestVerdicts(t *testing.T) {
 				h.expect("verdict", h.counted(), tt.want.String()+"=2")
 				h.expect("lists", h.lists.text(), tt.list)
 				want := 0
-				if tt.want != verdictAnswer && tt.want != verdictUnknownVNI {
+				if tt.want != verdictAnswer && tt.want != verdictEmpty && tt.want != verdictUnknownVNI {
 					want = 1
 				}
 				if got := h.logged("answer not believed"); got != want {
@@ -86,6 +86,9 @@ func TestDeployedMessages(t *testing.T) {
 				want = verdictRegistration
 				if !r.Originator && r.Response == vxfld.ResponseNone {
 					want, lists = verdictAnswer, r.VNIs
+				}
+				if want == verdictAnswer && len(lists) == 0 {
+					want = verdictEmpty
 				}
 			}
 		}

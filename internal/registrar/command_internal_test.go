@@ -67,7 +67,7 @@ func TestCommands(t *testing.T) {
 			AnswerFrom: "any", SrcIP: addr("10.0.0.1"), VxfldPort: 10001, VXLANPort: 4789,
 			Devices: 4, Registered: 2, Skipped: 2, LastRegistration: &four, LastAnswer: &five, Sent: 4, Programmed: 3,
 			Answers: map[string]uint64{
-				"answer": 2, "not_asked": 0, "stranger": 0, "malformed": 0, "not_refresh": 0, "registration": 0, "unknown_vni": 0, "no_own": 0,
+				"answer": 2, "empty": 0, "not_asked": 0, "stranger": 0, "malformed": 0, "not_refresh": 0, "registration": 0, "unknown_vni": 0, "no_own": 0,
 			},
 		}
 		if diff := cmp.Diff(&want, s, equate); diff != "" {
