@@ -50,6 +50,7 @@ func registrarText(b *bytes.Buffer, s *control.Registrar) {
 		pair("Last", "%s", ago(s.LastAnswer))
 		pair("Stale", "%s", yesNo(s.Stale))
 		pair("Received", "%s", counts(s.Answers))
+		pair("Left out", "%s", amount(s.LeftOut, "address", "addresses"))
 		pair("Flood entries", "%d", s.Programmed)
 	}
 

@@ -23,7 +23,7 @@ func cannedRegistrar() control.Registrar {
 		AnswerFrom: "service 10.0.0.0/24", SrcIP: netip.MustParseAddr("10.2.1.1"),
 		VxfldPort: 10001, VXLANPort: 4789, VRF: "blue",
 		Devices: 5, Registered: 3, Skipped: 3, LastRegistration: &sent, LastAnswer: &answered, Stale: true,
-		Sent: 1234, SendErrors: 2, Answers: map[string]uint64{"answer": 1000, "stranger": 4, "malformed": 0}, Programmed: 5,
+		Sent: 1234, SendErrors: 2, Answers: map[string]uint64{"answer": 1000, "stranger": 4, "malformed": 0}, LeftOut: 6, Programmed: 5,
 		Warnings: []string{"the service nodes are silent", "vxlan10 (VNI 10): its remote address is a service node\nand it has a list"},
 	}
 }

@@ -87,6 +87,8 @@ type Registrar struct {
 	SendErrors uint64 `json:"send_errors"`
 	// Answers counts the datagrams received, by verdict.
 	Answers map[string]uint64 `json:"answers,omitempty"`
+	// LeftOut counts the addresses in answers that cannot be members.
+	LeftOut uint64 `json:"left_out"`
 	// Programmed counts the flood entries of the kernel that are the daemon's own.
 	Programmed int `json:"programmed"`
 	// Warnings say what an operator should look at, each in one line.

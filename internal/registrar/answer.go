@@ -14,7 +14,6 @@ import (
 
 	"github.com/sirupsen/logrus"
 
-	"vxsnd/internal/fdb"
 	"vxsnd/internal/headend"
 	"vxsnd/internal/vxfld"
 	"vxsnd/internal/vxlan"
@@ -117,8 +116,14 @@ func (r *Registrar) receive(ctx context.Context) error {
 // handle deals with one datagram, counts its verdict, and reports what is of no
 // use.
 func (r *Registrar) handle(b []byte, from netip.AddrPort, now time.Time) {
+	before := r.leftOut.Load()
 	v, vni, err := r.judge(b, from.Addr(), now)
 	r.verdicts[v].Add(1)
+	if r.leftOut.Load() != before {
+		r.repeats.Do("left out", func(count int) {
+			r.log.WithFields(logrus.Fields{"src": from, "count": count}).Warn("answer names addresses that cannot be members: left out")
+		})
+	}
 	log := r.log.WithFields(logrus.Fields{"src": from, "reason": v.String()})
 	switch v {
 	case verdictAnswer:
@@ -221,7 +226,7 @@ func (r *Registrar) take(m *vxfld.Refresh, from netip.Addr, now time.Time) (verd
 		}
 		took = true
 		before := e.list.members()
-		if e.list.take(now, patience(&r.cfg), from, r.membersLocked(named), m.Partial) {
+		if e.list.take(now, patience(&r.cfg), from, r.membersLocked(e, named), m.Partial) {
 			after := e.list.members()
 			lists[e.Device] = after
 			r.news.filled = r.news.filled || (len(before) == 0) != (len(after) == 0)
@@ -241,16 +246,4 @@ func (r *Registrar) take(m *vxfld.Refresh, from netip.Addr, now time.Time) (verd
 		return verdictNoOwn, refused
 	}
 	return verdictUnknownVNI, refused
-}
-
-// membersLocked returns who of those that an answer names can be a member, sorted
-// and distinct: whom packets can be sent to, and not this machine. It uses the
-// memory of named.
-func (r *Registrar) membersLocked(named []netip.Addr) []netip.Addr {
-	named = slices.DeleteFunc(named, func(a netip.Addr) bool {
-		_, own := r.own[a]
-		return own || !a.Is4() || !fdb.Usable(a)
-	})
-	slices.SortFunc(named, netip.Addr.Compare)
-	return slices.Compact(named)
 }

@@ -74,6 +74,51 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// Whom this machine knows to be something else than a VTEP is left out of lists.
+func TestLeavesOut(t *testing.T) {
+	tests := []struct {
+		name  string
+		named string
+		own   string
+		want  string
+		out   uint64
+	}{
+		{"a service node of the vni", "10.0.0.100", "", "a/1[2]", 1},
+		{"that of another vni", "10.0.0.101", "", "a/1[2 101]", 0},
+		{"a peer of the service node", "10.0.0.202", "", "a/1[2]", 1},
+		{"a broadcast address", "10.0.0.255", "", "a/1[2]", 1},
+		{"everybody", "255.255.255.255", "", "a/1[2]", 1},
+		{"a reserved address", "240.0.0.3", "", "a/1[2]", 1},
+		{"a reserved address where they are in use", "240.0.0.3", "240.0.0.1", "a/1[2 3]", 0},
+		{"this machine", "10.0.0.9", "", "a/1[2]", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := testConfig()
+				c.AnswerFrom = config.AnswerFrom{Service: true}
+				c.SvcnodePeers = []config.Peer{{Addr: addr("10.0.0.202")}}
+				h := newHarness(t, c, device("a", 1, "10.0.0.100"), device("b", 2, "10.0.0.101"))
+				h.addresses.broadcasts = map[netip.Addr]struct{}{addr("10.0.0.255"): {}}
+				if tt.own != "" {
+					h.addresses.first = append(h.addresses.first, addr(tt.own))
+				}
+				h.start()
+				h.send("10.0.0.100", encode(t, vxfld.V3, &vxfld.Refresh{Holdtime: 90, VNIs: []vxfld.VNIMembers{
+					{VNI: 1, Addrs: addrs("10.0.0.1", "10.0.0.2", tt.named)},
+				}}))
+				h.expect("lists", h.lists.text(), tt.want)
+				if got := h.leftOut.Load(); got != tt.out {
+					t.Errorf("got %d left out, want %d", got, tt.out)
+				}
+				if got := h.logged("answer names addresses that cannot be members: left out"); uint64(got) != tt.out {
+					t.Errorf("got %d warnings, want %d", got, tt.out)
+				}
+			})
+		})
+	}
+}
+
 // Messages of deployed service nodes are answers if they are that.
 func TestDeployedMessages(t *testing.T) {
 	for _, v := range deployed(t) {

@@ -84,6 +84,7 @@ func (r *Registrar) fill(s *control.Registrar, now time.Time) {
 		s.Programmed += l.Own
 	}
 	s.Sent, s.SendErrors = r.sends.Load(), r.sendErrors.Load()
+	s.LeftOut = r.leftOut.Load()
 	s.Answers = make(map[string]uint64)
 	for v := range numVerdicts {
 		s.Answers[v.String()] = r.verdicts[v].Load()

@@ -83,12 +83,17 @@ func (c *fakeConn) refuse(fail func(to netip.AddrPort) error) {
 
 // A source is what the kernel tells: devices or addresses.
 type source[T any] struct {
-	first   T
-	updates chan T
-	errs    chan error
+	first      T
+	updates    chan T
+	errs       chan error
+	broadcasts map[netip.Addr]struct{}
 }
 
-func newSource[T any](first T) *source[T] { return &source[T]{first, make(chan T), make(chan error)} }
+func newSource[T any](first T) *source[T] {
+	return &source[T]{first: first, updates: make(chan T), errs: make(chan error)}
+}
+
+func (s *source[T]) Broadcasts() map[netip.Addr]struct{} { return s.broadcasts }
 
 func (s *source[T]) Run(ctx context.Context, changed func(T)) error {
 	changed(s.first)

@@ -185,6 +185,7 @@ func (r *Registrar) register(ctx context.Context, s *schedule, cfg *config.Confi
 		return r.devices.Source(to, cfg.VRF)
 	}})
 	r.identify(cfg, p)
+	r.refuse(own)
 	before := r.enforce(p, own, cfg)
 	if s := p.nothing(); s != nil && before.nothing() == nil {
 		r.log.WithFields(s.fields()).WithField("count", len(p.Skipped)).Warn("no vni is registered")

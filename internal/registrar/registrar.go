@@ -54,6 +54,7 @@ type deviceSource interface {
 // real one.
 type addressSource interface {
 	Run(ctx context.Context, changed func([]netip.Addr)) error
+	Broadcasts() map[netip.Addr]struct{}
 	Close()
 }
 
@@ -102,6 +103,7 @@ type Registrar struct {
 
 	verdicts          [numVerdicts]atomic.Uint64
 	sends, sendErrors atomic.Uint64
+	leftOut           atomic.Uint64 // addresses of answers that cannot be members
 
 	// mu guards what follows. The kernel is not spoken to while it is held, and
 	// nothing is sent.
@@ -114,6 +116,7 @@ type Registrar struct {
 	waiting map[vxlan.VNI]*entry         // not registered for a while, but their lists stay
 	adopted map[headend.Key][]netip.Addr // lists of before the start, until the first plan
 	own     map[netip.Addr]struct{}      // addresses of this machine
+	unfit   unfit                        // who cannot be a member, besides
 	service map[netip.Addr]struct{}      // service nodes
 	flaws   map[headend.Key]flaw         // what is wrong with where devices flood to
 

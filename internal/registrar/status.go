@@ -147,6 +147,9 @@ func (r *Registrar) logCounters(message string) {
 	if n := r.sendErrors.Load(); n > 0 {
 		f["send_errors"] = n
 	}
+	if n := r.leftOut.Load(); n > 0 {
+		f["left_out"] = n
+	}
 	for v := range numVerdicts {
 		if n := r.verdicts[v].Load(); n > 0 {
 			f[v.String()] = n

@@ -242,7 +242,9 @@ func (f *follower) settle() {
 	}
 	f.mu.Lock()
 	list := selectAddrs(f.addrs, f.links, f.u.vrf)
+	broadcasts := broadcastsOf(f.addrs)
 	f.mu.Unlock()
+	f.u.broadcasts.Store(&broadcasts)
 	if !f.told || !slices.Equal(list, f.known) {
 		f.known, f.told = list, true
 		f.changed(list)

@@ -30,6 +30,7 @@ type Underlay struct {
 	conn       *conn
 	feed       *feed // for Run alone
 	unresolved atomic.Pointer[map[netip.Addr]struct{}]
+	broadcasts atomic.Pointer[map[netip.Addr]struct{}]
 	ask        chan chan struct{} // requests to read the neighbours again
 }
 
