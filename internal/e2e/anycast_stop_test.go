@@ -115,7 +115,7 @@ func TestServiceAddressOfADeadNode(t *testing.T) {
 	t.Run("cleaned up", func(t *testing.T) {
 		t.Parallel()
 		n, _ := newLab(t, 0).installed(0, "anycast_lifetime = 3600")
-		n.cleanup(1, "vxsnd.sock: a node is running that listens there\n")
+		n.cleanup(1, "vxsnd.sock: a vxsnd is running that listens there\n")
 		n.end(syscall.SIGKILL)
 		if a, ok := n.service(); !ok || a.Left < 3000*time.Second {
 			t.Fatalf("got %+v, there: %t, want an address that lives for long", a, ok)
