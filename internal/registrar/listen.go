@@ -43,11 +43,9 @@ func (r *Registrar) Listen(ctx context.Context) error {
 
 	// The socket comes before the journal: it is shared with nobody, so a second
 	// registrar ends here.
-	c, err := sock.ListenControl(ctx, netip.AddrPortFrom(r.cfg.SrcIP, r.cfg.VxfldPort), r.cfg.VRF)
-	if err != nil {
+	if r.conn, err = r.listen(ctx); err != nil {
 		return r.explain(err)
 	}
-	r.conn = c
 	if err := r.warnOfSource(); err != nil {
 		return r.explain(err)
 	}
@@ -63,6 +61,22 @@ func (r *Registrar) Listen(ctx context.Context) error {
 	}
 	r.recall()
 	return nil
+}
+
+// listen opens the registration socket.
+func (r *Registrar) listen(ctx context.Context) (conn, error) {
+	ctx = context.WithoutCancel(ctx) // a VRF may be made anew at any time
+	bind := func() (conn, error) {
+		c, err := sock.ListenControl(ctx, netip.AddrPortFrom(r.cfg.SrcIP, r.cfg.VxfldPort), r.cfg.VRF)
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+	if r.cfg.VRF == "" {
+		return bind()
+	}
+	return listenVRF(bind)
 }
 
 // openLists opens the flood lists.
