@@ -67,7 +67,15 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 		r.lists.Set(expired)
 	}
 	before := r.silent
-	r.silent = said.stale > 0
+	switch {
+	case said.stale > 0:
+		r.silent = true
+		if !before {
+			r.silentAt = now
+		}
+	case r.answered.After(r.silentAt): // else there was only less to ask for
+		r.silent = false
+	}
 	answered := !r.answered.IsZero()
 	r.mu.Unlock()
 

@@ -211,3 +211,29 @@ func TestResolverWaitsForNobody(t *testing.T) {
 		h.expect("verdicts", h.counted(), "answer=2")
 	})
 }
+
+// With nothing to ask for, nobody answers again, and the silence that goes on is
+// not said twice.
+func TestSilenceWithNothingRegistered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := device("a", 1, "")
+		h := newHarness(t, testConfig("10.0.0.100"), d)
+		h.start()
+		h.answer("10.0.0.100", "1 1 2")
+		h.sleep(91 * time.Second)
+		down := d
+		down.Up = false
+		h.change(down)
+		h.sleep(91 * time.Second)
+		h.change(d)
+		h.sleep(91 * time.Second)
+		if again, silent := h.logged(againText), h.logged(silentText); again != 0 || silent != 1 || !h.isSilent() {
+			t.Errorf("said %d times that they answer again and %d times that they are silent, want 0 and 1", again, silent)
+		}
+		h.answer("10.0.0.100", "1 1 2")
+		h.sleep(time.Second)
+		if got := h.logged(againText); got != 1 {
+			t.Errorf("said %d times that they answer again, want 1", got)
+		}
+	})
+}

@@ -127,6 +127,7 @@ type Registrar struct {
 	lastSent  time.Time                 // zero if nothing was registered yet
 	answered  time.Time                 // zero if no answer was taken yet
 	silent    bool                      // it was said that the service nodes are silent
+	silentAt  time.Time                 // when that was said
 }
 
 // news is what the loop has not looked at yet.
