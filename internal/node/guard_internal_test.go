@@ -12,7 +12,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	logtest "github.com/sirupsen/logrus/hooks/test"
@@ -94,8 +93,7 @@ func TestNamesOfPeers(t *testing.T) {
 			if i == 0 {
 				go func() { done <- g.resolve(ctx) }()
 			}
-			time.Sleep(resolveAgain)
-			synctest.Wait()
+			pass(resolveAgain)
 
 			var others []string
 			for _, p := range g.others() {

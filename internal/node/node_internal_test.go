@@ -14,7 +14,6 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
@@ -114,20 +113,17 @@ func TestGuardExcludes(t *testing.T) {
 		// The names come alive, as 4-in-6 as resolvers give them.
 		answers.Store("peer.example", "::ffff:10.1.0.1")
 		answers.Store("proxy.example", "10.1.0.2")
-		time.Sleep(resolveSoon)
-		synctest.Wait()
+		pass(resolveSoon)
 		want["10.1.0.1"], want["10.1.0.2"] = fdb.ExcludedService, fdb.ExcludedService
 		check(want, "10.0.0.2", "10.1.0.1")
 
 		// What a name resolved to stays while it does not resolve, and goes
 		// when it resolves to something else.
 		answers.Delete("peer.example")
-		time.Sleep(resolveAgain)
-		synctest.Wait()
+		pass(resolveAgain)
 		check(want, "10.0.0.2", "10.1.0.1")
 		answers.Store("peer.example", "10.1.0.7")
-		time.Sleep(resolveAgain)
-		synctest.Wait()
+		pass(resolveAgain)
 		want["10.1.0.1"], want["10.1.0.7"] = fdb.NotExcluded, fdb.ExcludedService
 		check(want, "10.0.0.2", "10.1.0.7")
 
