@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"testing/synctest"
 	"time"
 
 	"vxsnd/internal/fdb"
@@ -46,6 +47,13 @@ func set[T comparable](to *T, v T) {
 	if v != zero {
 		*to = v
 	}
+}
+
+// Pass lets time pass: that of the bubble of synctest which it has to be called
+// in, so that it takes none.
+func Pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
 }
 
 // ErrAway is part of the error of a peer that closes questions.

@@ -42,12 +42,12 @@ func TestRoundsFollowTheHoldtime(t *testing.T) {
 		}
 		at := func() time.Duration { return (<-l.at).Sub(begin) }
 
-		time.Sleep(2 * time.Second)
+		peer.Pass(2 * time.Second)
 		holdtime(30 * time.Second)
 		if got, want := at(), 10*time.Second; got != want {
 			t.Errorf("a shorter holdtime: got the next round after %v, want %v", got, want)
 		}
-		time.Sleep(5 * time.Second)
+		peer.Pass(5 * time.Second)
 		holdtime(9 * time.Second)
 		for i, want := range []time.Duration{15, 18, 21} {
 			if got := at(); got != want*time.Second {
@@ -55,7 +55,7 @@ func TestRoundsFollowTheHoldtime(t *testing.T) {
 			}
 		}
 		holdtime(90 * time.Second)
-		time.Sleep(time.Second)
+		peer.Pass(time.Second)
 		g.Configure(l.Settings) // nothing is other: no round begins again
 		if got, want := at(), 51*time.Second; got != want {
 			t.Errorf("a longer holdtime: got the next round after %v, want %v", got, want)

@@ -21,7 +21,7 @@ func TestPauseAfterUselessAnswers(t *testing.T) {
 			p.useful(false)
 			begin := time.Now()
 			for !p.trusted() {
-				time.Sleep(time.Second)
+				Pass(time.Second)
 			}
 			if got := time.Since(begin); got != want*time.Second {
 				t.Errorf("got a pause of %v, want %v", got, want*time.Second)
@@ -33,7 +33,7 @@ func TestPauseAfterUselessAnswers(t *testing.T) {
 			t.Error("got a pause after an answer that was of use")
 		}
 		p.useful(false)
-		time.Sleep(minDistrust)
+		Pass(minDistrust)
 		if !p.trusted() {
 			t.Error("got a longer pause than the first after an answer that was of use")
 		}

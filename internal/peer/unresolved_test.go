@@ -43,8 +43,7 @@ func TestUnresolvedPeersAreWaitedFor(t *testing.T) {
 				begin := time.Now()
 				stop := run(t, g)
 				defer stop()
-				time.Sleep(5 * time.Second)
-				synctest.Wait()
+				peer.Pass(5 * time.Second)
 				if !g.Asking() || len(hook.AllEntries()) > 0 {
 					t.Errorf("got asking %v and %d lines, want a node that waits", g.Asking(), len(hook.AllEntries()))
 				}
