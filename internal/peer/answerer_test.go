@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -41,22 +40,7 @@ func speaking(tb testing.TB, i byte, answer []byte, speak func(context.Context, 
 	}
 	a := &answerer{addr: l.Addr().(*net.TCPAddr).AddrPort(), questions: make(chan *vxfld.Sync, 1000), speak: speak}
 	a.say(answer)
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() { a.serve(ctx, c) })
-		}
-	})
-	a.close = func() {
-		cancel()
-		l.Close()
-		wg.Wait()
-	}
+	a.close = accept(l, a.serve)
 	tb.Cleanup(a.close)
 	return a
 }

@@ -106,6 +106,14 @@ func listen(tb testing.TB, addr netip.AddrPort) *deployed {
 		tb.Fatal(err)
 	}
 	d := &deployed{addr: l.Addr().(*net.TCPAddr).AddrPort(), messages: make(chan []byte, 1<<16)}
+	d.stop = accept(l, d.serve)
+	tb.Cleanup(d.stop)
+	return d
+}
+
+// accept has each connection to l served until the function that it returns is
+// called, which waits for all of them.
+func accept(l net.Listener, serve func(context.Context, net.Conn)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -114,16 +122,14 @@ func listen(tb testing.TB, addr netip.AddrPort) *deployed {
 			if err != nil {
 				return
 			}
-			wg.Go(func() { d.serve(ctx, c) })
+			wg.Go(func() { serve(ctx, c) })
 		}
 	})
-	d.stop = sync.OnceFunc(func() {
+	return sync.OnceFunc(func() {
 		cancel()
 		l.Close()
 		wg.Wait()
 	})
-	tb.Cleanup(d.stop)
-	return d
 }
 
 // serve reads a message, and leaves the connection open after an update.
