@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 )
 
 // check compares options with each other, where each is fine by itself, and
@@ -109,6 +110,7 @@ func (l *loader) checkFiles(c *Config, in *Input) Problems {
 	var ps Problems
 	for _, f := range []struct{ option, name string }{
 		{"pidfile", c.PIDFile}, {"udsfile", c.UDSFile}, {"statefile", c.StateFile}, {"logdest", c.LogDest.Path},
+		{"metrics_listen", metricsFile(c)},
 	} {
 		if f.name == "" || f.name == os.DevNull || lookup(f.option).Programs&l.program == 0 {
 			continue
@@ -142,4 +144,13 @@ func (l *loader) complain(text, hint string, names ...string) {
 		}
 	}
 	l.problems = append(l.problems, &Problem{Key: names[0], Text: text, Hint: hint})
+}
+
+// metricsFile returns the name of the Unix socket that metrics_listen names, ""
+// where it names none.
+func metricsFile(c *Config) string {
+	if strings.HasPrefix(c.MetricsListen, "/") {
+		return c.MetricsListen
+	}
+	return ""
 }

@@ -92,6 +92,10 @@ type Dynamic struct {
 	ResyncInterval time.Duration // time between comparisons with a peer's table; 0: none
 	Tiers          Tiers
 
+	MetricsListen  string // where metrics are served: host:port, :port, or the absolute name of a Unix socket; "" for nowhere
+	MetricsMaxVNIs int    // VNIs with figures of their own; 0: none is counted by itself
+	CaptureRate    int    // packets per second that one capture takes
+
 	RefreshRate     int           // vxrd: registrations per holdtime
 	ConfigCheckRate time.Duration // vxrd: time between comparisons with the kernel
 	LocalAddr       netip.Addr    // vxrd: for devices without a local address; zero for none

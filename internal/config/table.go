@@ -17,6 +17,7 @@ const (
 	groupData    = "Data plane"
 	groupTable   = "Table"
 	groupPeers   = "Peers"
+	groupMonitor = "Monitoring"
 	groupTiers   = "Tiers"
 	groupVxrd    = "Registration"
 	groupDevices = "Devices"
@@ -26,7 +27,7 @@ const (
 
 // groups is the order of the headings.
 var groups = []string{
-	groupLog, groupProcess, groupControl, groupData, groupTable, groupPeers, groupTiers,
+	groupLog, groupProcess, groupControl, groupData, groupTable, groupPeers, groupMonitor, groupTiers,
 	groupVxrd, groupDevices, groupHeadEnd, groupAnswers, "",
 }
 
@@ -221,6 +222,16 @@ var table = []Option{
 	{Name: "resync_interval", Group: groupPeers, Arg: "SECONDS", Programs: Vxsnd, Reload: true, def: "300",
 		Doc:  "time between comparisons of the table with a peer's; 0 makes none",
 		bind: to(func(c *Config) *time.Duration { return &c.ResyncInterval }, seconds(0, 86400))},
+
+	{Name: "metrics_listen", Group: groupMonitor, Arg: "LISTEN", Programs: Vxsnd, Reload: true, def: none,
+		Doc:  "where metrics are to be had over HTTP: ADDRESS:PORT, :PORT, or the file name of a Unix socket",
+		bind: to(func(c *Config) *string { return &c.MetricsListen }, listenAt)},
+	{Name: "metrics_max_vnis", Group: groupMonitor, Arg: "N", Programs: Vxsnd, Reload: true, def: "1000",
+		Doc:  "VNIs that have figures of their own; 0 counts nothing per VNI",
+		bind: to(func(c *Config) *int { return &c.MetricsMaxVNIs }, number[int](0, 65536))},
+	{Name: "capture_rate", Group: groupMonitor, Arg: "N", Programs: Vxsnd, Reload: true, def: "1000",
+		Doc:  "packets per second that a capture takes",
+		bind: to(func(c *Config) *int { return &c.CaptureRate }, number[int](1, 100_000))},
 
 	{Name: "area", Group: groupTiers, Arg: "N", Programs: Vxsnd, Reload: true, Later: true, def: none,
 		Doc:  "this node's area; proxies need it",

@@ -43,6 +43,9 @@ sync_timeout - 30 R
 resync_interval - 300 R
 peer_allow - none R
 anycast_lifetime - 3 R
+metrics_listen - none R
+metrics_max_vnis - 1000 R
+capture_rate - 1000 R
 drain_time - 2 R
 area - none R
 proxy_id - none R
@@ -183,6 +186,7 @@ func TestDumpReadsBack(t *testing.T) {
 		"answer_from":     {"any", "Service", "192.0.2.1", "192.0.2.0/24,service 2001:db8::/32"},
 		"hrep_devices":    {"none", "vx1,vx2 vx#3"},
 		"stale_time":      {"0", "1h"},
+		"metrics_listen":  {"none", ":9108", "localhost:1", "[::1]:2", "/run/a b#.sock"},
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
