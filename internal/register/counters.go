@@ -165,10 +165,10 @@ func leave(a netip.Addr, x fdb.Exclusion) (LeftOut, bool) {
 // Counters are a Server's figures since it was made. Each may be read at any
 // time; together they are no snapshot of one moment.
 type Counters struct {
-	// Versions counts received messages by their version byte, index 0 those
-	// of versions that do not exist.
-	Versions [vxfld.V3 + 1]atomic.Uint64
-	// Verdicts counts received messages by what became of them.
+	// Received counts received messages by their version byte, index 0 those of
+	// versions that do not exist, and by what became of them.
+	Received [vxfld.V3 + 1][NumVerdicts]atomic.Uint64
+	// Verdicts counts received messages of all versions by what became of them.
 	Verdicts [NumVerdicts]atomic.Uint64
 	// ReadErrors counts failed reads of the sockets.
 	ReadErrors atomic.Uint64

@@ -73,8 +73,8 @@ func (r *reader) handle(b []byte, from netip.AddrPort, to netip.Addr) {
 	if len(b) > 0 && b[0] <= byte(vxfld.V3) {
 		version = int(b[0])
 	}
-	r.counters.Versions[version].Add(1)
 	v, err := r.judge(b, from, to)
+	r.counters.Received[version][v].Add(1)
 	r.counters.Verdicts[v].Add(1)
 	if v.Accepted() {
 		return

@@ -348,8 +348,12 @@ func TestTableResult(t *testing.T) {
 		if lines := b.lines(logrus.WarnLevel); len(lines) != 1 || lines[0].Data["reason"] != "members" {
 			t.Errorf("got warnings %v, want one about members", lines)
 		}
-		if got := c.Versions[3].Load(); got != 4 {
-			t.Errorf("got %d messages of version 3, want 4", got)
+		if got := c.Received[3][register.VerdictRegistration].Load(); got != 4 {
+			t.Errorf("got %d registrations of version 3, want 4", got)
+		}
+		b.send(vtep1, []byte{9, 0, 0, 0, 0, 0, 0, 0})
+		if got := c.Received[0][register.Malformed(vxfld.ErrVersion)].Load(); got != 1 {
+			t.Errorf("got %d messages of a version that does not exist, want 1", got)
 		}
 	})
 }
