@@ -73,6 +73,9 @@ func TestStartTakesTheTable(t *testing.T) {
 	if st.LastDump.Entries != want || st.LastDump.Err != nil || st.LastDump.When == 0 || st.Ours || !st.Reachable || st.LastHeard == 0 {
 		t.Errorf("got state %+v, want a dump of %d entries of a deployed peer", st, want)
 	}
+	if st.Dumps != 1 || st.DumpErrors != 0 {
+		t.Errorf("got %d dumps, %d failed, want 1 and none", st.Dumps, st.DumpErrors)
+	}
 }
 
 // Static members of an operator are listed with the peer that told of them.
@@ -334,5 +337,7 @@ func TestStartWithADeadPeer(t *testing.T) {
 	synced(t, n)
 	if st := state(n.Group); !errors.Is(st.Err, syscall.ECONNREFUSED) || !errors.Is(st.LastDump.Err, syscall.ECONNREFUSED) || st.Reachable {
 		t.Errorf("got state %+v, want a refused connection", st)
+	} else if st.Dumps == 0 || st.DumpErrors != st.Dumps {
+		t.Errorf("got %d dumps, %d failed, want some, all failed", st.Dumps, st.DumpErrors)
 	}
 }

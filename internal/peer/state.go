@@ -44,6 +44,9 @@ type State struct {
 	// UpdateConnections the connections that took, and UpdateErrors those that
 	// failed.
 	Updates, UpdateConnections, UpdateErrors uint64
+	// Dumps counts attempts to take the peer's table, and DumpErrors those of them
+	// that failed.
+	Dumps, DumpErrors uint64
 	// LastDump is the last attempt to take the peer's table, and Asked when the
 	// one began that is in progress, zero if none is.
 	LastDump Dump
@@ -87,6 +90,8 @@ type peer struct {
 	doubt     doubt
 	heard     fdb.Time
 	dump      Dump
+	dumps     uint64
+	failures  uint64 // of dumps
 	asked     fdb.Time
 	differ    int
 	trust     trust
@@ -147,6 +152,10 @@ func (p *peer) dumped(d Dump) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.dump = d
+	p.dumps++
+	if d.Err != nil {
+		p.failures++
+	}
 }
 
 // repaired records how many of the peer's entries were lacking here.
@@ -189,6 +198,8 @@ func (p *peer) state(now fdb.Time) State {
 		Updates:           p.updates.Load(),
 		UpdateConnections: p.updateConnections.Load(),
 		UpdateErrors:      p.updateErrors.Load(),
+		Dumps:             p.dumps,
+		DumpErrors:        p.failures,
 		LastDump:          p.dump,
 		Asked:             p.asked,
 		Refuses:           p.trust.away,
