@@ -55,7 +55,9 @@ type Result struct {
 	Warnings []*Problem // what was accepted and deserves a word, in the order of files, lines and flags
 	Files    []string   // files that were read, named as Input.File names them
 
-	named map[string]bool
+	named   map[string]bool
+	input   Input
+	sources []source
 }
 
 // Named tells whether a file or flag gave the option, by its name or an older
@@ -71,7 +73,6 @@ func (r *Result) Named(option string) bool {
 // warnings count then.
 func Load(in Input) (Result, error) {
 	var (
-		r   Result
 		srs []source
 		ps  Problems
 	)
@@ -88,11 +89,28 @@ func Load(in Input) (Result, error) {
 			}
 		default:
 			srs = append(srs, source{name, text, i > 0})
-			r.Files = append(r.Files, name)
 		}
 	}
+	return in.take(srs, nil, ps)
+}
+
+// With returns what Load, which r comes from, would have returned for the same
+// text had these values been given, too: they win over files and flags, and of several for
+// one option the last one does. A Problem of one is that of a flag, whose name is
+// Flag.Name.
+func (r *Result) With(set []Flag) (Result, error) {
+	return r.input.take(r.sources, set, nil)
+}
+
+// take makes a Result of the text of files and of values that were set. ps is
+// what is wrong already.
+func (in Input) take(srs []source, set []Flag, ps Problems) (Result, error) {
+	r := Result{input: in, sources: srs}
+	for _, s := range srs {
+		r.Files = append(r.Files, s.name)
+	}
 	l := newLoader(in.Program)
-	c := l.load(srs, in.Flags)
+	c := l.load(srs, in.Flags, set)
 	r.Warnings = l.warnings
 	if ps = append(ps, l.problems...); len(ps) > 0 {
 		return r, ps
@@ -211,7 +229,7 @@ func (in *Input) makeAbsolute(c *Config) (err error) {
 // errors, and file names in it stay as they are.
 func Parse(p Program, name string, text []byte, flags []Flag) (Result, error) {
 	l := newLoader(p)
-	c := l.load([]source{{name: name, text: text}}, flags)
+	c := l.load([]source{{name: name, text: text}}, flags, nil)
 	if len(l.problems) > 0 {
 		return Result{}, l.problems
 	}

@@ -38,6 +38,7 @@ const (
 	rankOwn
 	rankOverride // added to one of those above
 	rankFlag     = 2 * rankOverride
+	rankSet      = rankFlag + 1 // in a running daemon
 )
 
 // loader gathers settings and problems of one configuration.
@@ -56,14 +57,17 @@ func newLoader(p Program) *loader {
 	return &loader{program: p, settings: make([][]setting, len(table)), bad: make(map[string]bool)}
 }
 
-// load returns the configuration that the sources and flags give, which is
-// one only if l then has no problems.
-func (l *loader) load(srs []source, flags []Flag) Config {
+// load returns the configuration that the sources, flags and values that were
+// set give, which is one only if l then has no problems.
+func (l *loader) load(srs []source, flags, set []Flag) Config {
 	for _, s := range srs {
 		l.addFile(s)
 	}
 	for i, f := range flags {
-		l.addFlag(i, f)
+		l.addFlag(i, f, rankFlag)
+	}
+	for i, f := range set {
+		l.addFlag(len(flags)+i, f, rankSet)
 	}
 	c := l.resolve()
 	l.check(&c)
@@ -129,14 +133,14 @@ func (l *loader) addFile(s source) {
 	}
 }
 
-func (l *loader) addFlag(order int, f Flag) {
+func (l *loader) addFlag(order int, f Flag, rank int) {
 	n, ok := byName[strings.ToLower(f.Option)]
 	if !ok {
 		l.problems = append(l.problems, &Problem{Flag: f.Name, Text: "not a known option", order: order})
 		return
 	}
 	l.settings[n] = append(l.settings[n], setting{
-		entry: entry{key: table[n].Name, value: strings.TrimSpace(f.Value)}, flag: f.Name, order: order, rank: rankFlag,
+		entry: entry{key: table[n].Name, value: strings.TrimSpace(f.Value)}, flag: f.Name, order: order, rank: rank,
 	})
 }
 
@@ -183,7 +187,7 @@ func (l *loader) install(c *Config) {
 		return
 	}
 	asked := l.winner("install_svcnode_ip")
-	if asked != nil && asked.rank == rankFlag {
+	if asked != nil && asked.rank >= rankFlag {
 		return
 	}
 	if asked != nil && !c.InstallSvcnodeIP {
@@ -227,7 +231,7 @@ func (l *loader) apply(c *Config, o *Option, ss []setting) {
 
 // refuse adds the problem that setting s of option o has.
 func (l *loader) refuse(o *Option, s *setting, err error) {
-	hint := o.defaultHint(l.program, s.flag)
+	hint := o.defaultHint(l.program, s)
 	line := s.next
 	if len(s.odd) > 0 {
 		line = s.odd[0].Line
@@ -311,17 +315,19 @@ func (l *loader) named() map[string]bool {
 }
 
 // defaultHint says how to get the default, where that is something.
-func (o *Option) defaultHint(p Program, flag string) string {
+func (o *Option) defaultHint(p Program, s *setting) string {
 	def := o.DefaultFor(p)
 	if o.List || def == none {
 		return ""
 	}
-	what := "remove the line"
-	if flag != "" {
-		what = "leave the flag out"
-	}
 	if note := o.as(p).DefaultNote; note != "" {
 		def = note
 	}
-	return what + " to get the default, " + def
+	switch {
+	case s.rank == rankSet:
+		return "the default is " + def
+	case s.flag != "":
+		return "leave the flag out to get the default, " + def
+	}
+	return "remove the line to get the default, " + def
 }
