@@ -42,6 +42,10 @@ func TestLearn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tab := fdb.New(fdb.Options{Learning: tt.mode, LearnHoldtime: 90 * time.Second})
 			tab.Apply(0, tt.us)
+			peeked := fdb.Lookup{VNI: 1, Source: v4a}
+			if _, refused := tab.Peek(5*sec, &peeked); peeked.Learn != tt.want || refused {
+				t.Errorf("peek: got Learn %v, refused %v, want %v", peeked.Learn, refused, tt.want)
+			}
 			if got := lookup(tab, 5*sec, 1, v4a).Learn; got != tt.want {
 				t.Errorf("got Learn %v, want %v", got, tt.want)
 			}
@@ -71,6 +75,27 @@ func TestPacketsRefresh(t *testing.T) {
 	lookup(tab, now+50*sec, 1, v4a)
 	if got := tab.Members(now+100*sec, 1, nil); len(got) != 0 {
 		t.Errorf("got members %v, want none: packets of a registered VTEP refresh nothing", got)
+	}
+}
+
+// Who only asks keeps nobody a member, and counts no refusal.
+func TestPeekChangesNothing(t *testing.T) {
+	tab := fdb.New(fdb.Options{Limits: fdb.Limits{Learned: 1}, Learning: fdb.LearnAny, LearnHoldtime: 90 * time.Second})
+	learnAll(tab, 0)
+	before, stats := tab.Entries(0, 1, nil), tab.Stats()
+	member := fdb.Lookup{VNI: 1, Source: v4a}
+	if _, refused := tab.Peek(80*sec, &member); refused || member.Learn || !member.Live(0, 89*sec) || member.Live(0, 90*sec) {
+		t.Errorf("got refused %v, Learn %v, want a member until 90 s", refused, member.Learn)
+	}
+	other := fdb.Lookup{VNI: 1, Source: v4b}
+	if why, refused := tab.Peek(80*sec, &other); !refused || why != fdb.RefusedLearned || other.Learn {
+		t.Errorf("got %v, refused %v, Learn %v, want it refused for want of room", why, refused, other.Learn)
+	}
+	if got := tab.Entries(0, 1, nil); !slices.Equal(got, before) {
+		t.Errorf("got entries %v, want %v", got, before)
+	}
+	if got := tab.Stats(); got != stats {
+		t.Errorf("got %+v, want %+v", got, stats)
 	}
 }
 

@@ -2,7 +2,10 @@
 
 package fdb
 
-import "sync/atomic"
+import (
+	"math"
+	"sync/atomic"
+)
 
 // LookupBatch answers each of ls, under one read lock and without allocating.
 // A source that is a learned member is refreshed on the way: its expiry is
@@ -12,7 +15,7 @@ func (t *Table) LookupBatch(now Time, ls []Lookup) {
 	// Counted here and added once: the workers share the counters' cache line.
 	var refused [NumRefusals]uint32
 	t.mu.RLock()
-	exp := now.Add(t.o.LearnHoldtime)
+	touch := touch{exp: int64(now.Add(t.o.LearnHoldtime)), heard: now.second()}
 	// In steps over the whole batch: within a step the packets do not depend on each
 	// other, so the processor waits for the memory of many at once.
 	for i := range ls {
@@ -25,7 +28,7 @@ func (t *Table) LookupBatch(now Time, ls []Lookup) {
 		t.verify(&ls[i])
 	}
 	for i := range ls {
-		t.lookup(now, exp, &ls[i], &refused)
+		t.lookup(now, touch, &ls[i], &refused)
 	}
 	t.mu.RUnlock()
 	for why, n := range refused {
@@ -33,6 +36,32 @@ func (t *Table) LookupBatch(now Time, ls []Lookup) {
 			t.refused[why].Add(uint64(n))
 		}
 	}
+}
+
+// Peek answers l as LookupBatch does, and changes and counts nothing: it is for
+// who asks what would happen. Where the table would refuse to learn Source,
+// refused is true and why the reason.
+func (t *Table) Peek(now Time, l *Lookup) (why Refusal, refused bool) {
+	var counts [NumRefusals]uint32
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	t.locate(l)
+	l.guess()
+	t.verify(l)
+	t.lookup(now, touch{exp: math.MinInt64}, l, &counts)
+	for why, n := range counts {
+		if n > 0 {
+			return Refusal(why), true
+		}
+	}
+	return 0, false
+}
+
+// A touch is what a packet of a learned member raises: the expiry, and the second
+// in which it was heard.
+type touch struct {
+	exp   int64
+	heard uint32
 }
 
 // locate finds the VNI, unless the source is excluded.
@@ -65,7 +94,7 @@ func (t *Table) verify(l *Lookup) {
 	}
 }
 
-func (t *Table) lookup(now, exp Time, l *Lookup, refused *[NumRefusals]uint32) {
+func (t *Table) lookup(now Time, touch touch, l *Lookup, refused *[NumRefusals]uint32) {
 	if l.Refused != NotExcluded {
 		return
 	}
@@ -83,12 +112,12 @@ func (t *Table) lookup(now, exp Time, l *Lookup, refused *[NumRefusals]uint32) {
 			case v.claimed:
 				return
 			case v.data != none:
-				storeMax(&s.entries[v.data].exp, int64(exp))
-				if sec := now.second(); atomic.LoadUint32(&s.heard[v.data]) < sec {
-					atomic.StoreUint32(&s.heard[v.data], sec)
+				storeMax(&s.entries[v.data].exp, touch.exp)
+				if atomic.LoadUint32(&s.heard[v.data]) < touch.heard {
+					atomic.StoreUint32(&s.heard[v.data], touch.heard)
 				}
 				if d := s.members[m].dest; d != none {
-					storeMax(&s.exps[d], int64(exp))
+					storeMax(&s.exps[d], touch.exp)
 				}
 				return
 			case v.static:
