@@ -44,25 +44,12 @@ func TestUnitRuns(t *testing.T) {
 		inUML(t, "systemd", nil, uml.Program{Modules: []string{"vxlan", "veth", "bridge"}, Systemd: true})
 		return
 	}
-	// systemd is coming up beside the test.
-	awaitFile(t, "/run/systemd/private")
-	systemctl(t, "start", "basic.target")
-	t.Cleanup(func() {
-		if t.Failed() {
-			out, err := exec.Command("journalctl", "--no-pager").CombinedOutput()
-			t.Logf("journal: %v\n%s", err, tail(string(out)))
-		}
-	})
+	awaitSystemd(t)
 	l := newLab(t, 0)
 	vs := l.vteps(2)
 	n := l.idle()
 
-	// As 'ip netns' makes the machine of the lab known to others.
-	const netns = "/run/netns/node"
-	check(t, os.Mkdir(filepath.Dir(netns), 0o755))
-	check(t, os.WriteFile(netns, nil, 0o600))
-	check(t, n.Do(func() error { return unix.Mount("/proc/thread-self/ns/net", netns, "", unix.MS_BIND, "") }))
-	t.Cleanup(func() { check(t, unix.Unmount(netns, unix.MNT_DETACH)) })
+	netns := nameNamespace(t, n.machine)
 	rmemMax(t, 8<<20) // as much as receive_queue
 
 	installTo(t, "")
@@ -201,6 +188,32 @@ func TestUnitRuns(t *testing.T) {
 }
 
 // systemctl runs systemctl and fails the test where it fails.
+// awaitSystemd waits for the systemd that is coming up beside the test. What it
+// has in its journal is shown if the test fails.
+func awaitSystemd(t *testing.T) {
+	t.Helper()
+	awaitFile(t, "/run/systemd/private")
+	systemctl(t, "start", "basic.target")
+	t.Cleanup(func() {
+		if t.Failed() {
+			out, err := exec.Command("journalctl", "--no-pager").CombinedOutput()
+			t.Logf("journal: %v\n%s", err, tail(string(out)))
+		}
+	})
+}
+
+// nameNamespace makes a machine's namespace known to others, as 'ip netns' does,
+// and returns the file that is it.
+func nameNamespace(t *testing.T, m *machine) string {
+	t.Helper()
+	const file = "/run/netns/lab"
+	check(t, os.Mkdir(filepath.Dir(file), 0o755))
+	check(t, os.WriteFile(file, nil, 0o600))
+	check(t, m.Do(func() error { return unix.Mount("/proc/thread-self/ns/net", file, "", unix.MS_BIND, "") }))
+	t.Cleanup(func() { check(t, unix.Unmount(file, unix.MNT_DETACH)) })
+	return file
+}
+
 func systemctl(t *testing.T, args ...string) {
 	t.Helper()
 	if out, err := systemd(t, "systemctl", args...); err != nil {

@@ -46,27 +46,14 @@ func TestVxrdUnitRuns(t *testing.T) {
 		inUML(t, "systemd", nil, uml.Program{Modules: []string{"vxlan", "veth", "bridge"}, Systemd: true})
 		return
 	}
-	awaitFile(t, "/run/systemd/private")
-	systemctl(t, "start", "basic.target")
-	t.Cleanup(func() {
-		if t.Failed() {
-			out, err := exec.Command("journalctl", "--no-pager").CombinedOutput()
-			t.Logf("journal: %v\n%s", err, tail(string(out)))
-		}
-	})
+	awaitSystemd(t)
 	l := newLab(t, 0)
 	v := l.kernelVTEP(1)
 	check(t, v.AddVXLAN(vxrdUnitDevice, netlab.VXLAN{VNI: uint32(unitVNI), Local: v.addr, Device: "eth0"}))
 	check(t, v.SetUp(vxrdUnitDevice))
 	n := l.node("svcnode_ip = "+nodeAddr, fmt.Sprintf("vtep_membership = %s %d", vxrdUnitMember, unitVNI))
 
-	// As 'ip netns' makes the machine of the lab known to others.
-	const netns = "/run/netns/vtep1"
-	check(t, os.Mkdir(filepath.Dir(netns), 0o755))
-	check(t, os.WriteFile(netns, nil, 0o600))
-	check(t, v.Do(func() error { return unix.Mount("/proc/thread-self/ns/net", netns, "", unix.MS_BIND, "") }))
-	t.Cleanup(func() { check(t, unix.Unmount(netns, unix.MNT_DETACH)) })
-
+	netns := nameNamespace(t, v)
 	installTo(t, "")
 	configure := func(lines ...string) {
 		t.Helper()
