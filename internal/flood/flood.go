@@ -71,6 +71,15 @@ type Engine interface {
 	// set, for those who need to see every packet.
 	Divert(vni vxlan.VNI, on bool)
 
+	// SetTap puts a tap in the place of the one that is there; nil takes it
+	// away. A packet that is being replicated may still be shown to the tap
+	// before for a moment.
+	SetTap(t *Tap)
+
+	// Backlog returns how many bytes of memory (the kernel's, so more than the
+	// packets' own) are taken by what is queued now to be read and to be sent.
+	Backlog() (receive, send int)
+
 	// Counters returns the figures so far.
 	Counters() metrics.FloodCount
 

@@ -52,7 +52,12 @@ type RawConfig struct {
 	Clock      func() fdb.Time
 	Neighbours Neighbours
 	Settings   Settings
-	Log        logrus.FieldLogger
+	// Traffic counts per VNI and per sender, and Latency how long packets take
+	// from the kernel's receipt to their last copy; nil does not count. They
+	// outlive the engine.
+	Traffic *metrics.Traffic
+	Latency *metrics.Latency
+	Log     logrus.FieldLogger
 }
 
 // Neighbours knows the neighbours that do not resolve; *underlay.Underlay does.
@@ -284,6 +289,12 @@ func (r *Raw) Activity(func(vxlan.VNI, netip.Addr, fdb.Time)) {}
 
 // Divert does nothing: all packets pass through user space.
 func (r *Raw) Divert(vxlan.VNI, bool) {}
+
+// SetTap puts a tap in the place of the one that is there.
+func (r *Raw) SetTap(t *Tap) {}
+
+// Backlog returns the memory of what is queued in all sockets, bytes.
+func (r *Raw) Backlog() (receive, send int) { return 0, 0 }
 
 // Inject replicates a packet that came in by another way.
 func (r *Raw) Inject(p Packet) error {
