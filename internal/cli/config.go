@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -14,9 +13,9 @@ import (
 
 // configCommand is the command that tells which configuration is in force.
 func (d *daemon) configCommand() control.Command {
-	run := func(_ context.Context, args json.RawMessage, send func(any) error) error {
+	run := func(_ context.Context, call *control.Call) error {
 		var a control.ConfigArgs
-		if err := control.DecodeArgs(args, &a); err != nil {
+		if err := control.DecodeArgs(call.Args, &a); err != nil {
 			return err
 		}
 		d.mu.Lock()
@@ -26,7 +25,7 @@ func (d *daemon) configCommand() control.Command {
 		if err != nil {
 			return err
 		}
-		return send(values)
+		return call.Send(values)
 	}
 	return control.Command{Name: control.CommandConfig, Run: run}
 }

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -243,8 +242,8 @@ func (f *fake) Status() string { return "fake is well" }
 func (f *fake) Summary()       { f.log.Info("fake sums up") }
 
 func (f *fake) Commands(base func() control.Process) []control.Command {
-	return []control.Command{{Name: control.CommandShow, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
-		return send(base())
+	return []control.Command{{Name: control.CommandShow, Run: func(_ context.Context, call *control.Call) error {
+		return call.Send(base())
 	}}}
 }
 

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/netip"
 	"path/filepath"
@@ -63,23 +62,23 @@ func cannedLists() []control.FloodList {
 // cannedRegistrarCommands answer with two elements a part.
 func cannedRegistrarCommands(s control.Registrar, vxlans []control.VXLAN, lists []control.FloodList) []control.Command {
 	return append([]control.Command{
-		{Name: control.CommandShow, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
-			return send(&s)
+		{Name: control.CommandShow, Run: func(_ context.Context, call *control.Call) error {
+			return call.Send(&s)
 		}},
 		{Name: control.CommandVXLANs, Run: inParts(vxlans, func(v control.VXLAN) uint32 { return v.VNI })},
 		{Name: control.CommandPeers, Run: inParts(lists, func(l control.FloodList) uint32 { return l.VNI })},
 	}, cannedConfig())
 }
 
-func inParts[T any](all []T, vni func(T) uint32) func(context.Context, json.RawMessage, func(any) error) error {
-	return func(_ context.Context, args json.RawMessage, send func(any) error) error {
+func inParts[T any](all []T, vni func(T) uint32) func(context.Context, *control.Call) error {
+	return func(_ context.Context, call *control.Call) error {
 		var a control.VNIArgs
-		if err := control.DecodeArgs(args, &a); err != nil {
+		if err := control.DecodeArgs(call.Args, &a); err != nil {
 			return err
 		}
 		wanted := slices.DeleteFunc(slices.Clone(all), func(v T) bool { return a.VNI != nil && *a.VNI != vni(v) })
 		for part := range slices.Chunk(wanted, 2) {
-			if err := send(part); err != nil {
+			if err := call.Send(part); err != nil {
 				return err
 			}
 		}

@@ -98,20 +98,20 @@ var shownConfig = func() config.Config {
 // cannedCommands answer with entries in parts of size.
 func cannedCommands(s control.Status, peers []control.Peer, fdb control.FDBPart, size int) []control.Command {
 	return []control.Command{
-		{Name: control.CommandShow, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
-			return send(&s)
+		{Name: control.CommandShow, Run: func(_ context.Context, call *control.Call) error {
+			return call.Send(&s)
 		}},
-		{Name: control.CommandPeers, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
-			return send(peers)
+		{Name: control.CommandPeers, Run: func(_ context.Context, call *control.Call) error {
+			return call.Send(peers)
 		}},
-		{Name: control.CommandFDB, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+		{Name: control.CommandFDB, Run: func(_ context.Context, call *control.Call) error {
 			var a control.FDBArgs
-			if err := control.DecodeArgs(args, &a); err != nil {
+			if err := control.DecodeArgs(call.Args, &a); err != nil {
 				return err
 			}
 			all := slices.DeleteFunc(slices.Clone(fdb), func(e control.FDBEntry) bool { return a.VNI != nil && *a.VNI != e.VNI })
 			for part := range slices.Chunk(all, size) {
-				if err := send(part); err != nil {
+				if err := call.Send(part); err != nil {
 					return err
 				}
 			}
@@ -123,16 +123,16 @@ func cannedCommands(s control.Status, peers []control.Peer, fdb control.FDBPart,
 
 // cannedConfig answers with shownConfig.
 func cannedConfig() control.Command {
-	return control.Command{Name: control.CommandConfig, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+	return control.Command{Name: control.CommandConfig, Run: func(_ context.Context, call *control.Call) error {
 		var a control.ConfigArgs
-		if err := control.DecodeArgs(args, &a); err != nil {
+		if err := control.DecodeArgs(call.Args, &a); err != nil {
 			return err
 		}
 		values, err := configValues(&config.Input{Program: config.Vxsnd}, &shownConfig, a.Name)
 		if err != nil {
 			return err
 		}
-		return send(values)
+		return call.Send(values)
 	}}
 }
 
@@ -179,8 +179,8 @@ func saying(path, text string) (func(), error) {
 // TestVxsndctlScript runs vxsndctl as a user does, against daemons of all sorts.
 func TestVxsndctlScript(t *testing.T) {
 	failing := func(err error) []control.Command {
-		return []control.Command{{Name: control.CommandFDB, Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
-			return errors.Join(send(cannedFDB()[:1]), err)
+		return []control.Command{{Name: control.CommandFDB, Run: func(_ context.Context, call *control.Call) error {
+			return errors.Join(call.Send(cannedFDB()[:1]), err)
 		}}}
 	}
 	many := make(control.FDBPart, 100000)
@@ -273,9 +273,9 @@ func TestAPagerThatWaitsDoesNotHoldTheDaemonUp(t *testing.T) {
 	sent := make(chan struct{})
 	const parts = 2000 // more than sockets and buffers hold
 	stop, err := serveControl(path, []control.Command{{Name: control.CommandFDB,
-		Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
+		Run: func(_ context.Context, call *control.Call) error {
 			for range parts {
-				if err := send(cannedFDB()); err != nil {
+				if err := call.Send(cannedFDB()); err != nil {
 					return err
 				}
 			}

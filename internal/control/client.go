@@ -50,7 +50,7 @@ func Dial(ctx context.Context, paths ...string) (*Client, error) {
 		}
 	}
 	if found == nil {
-		found = &Error{CodeUnreachable, "no daemon at " + strings.Join(paths, " or "), "start it, or name the socket that it has"}
+		found = &Error{Code: CodeUnreachable, Text: "no daemon at " + strings.Join(paths, " or "), Hint: "start it, or name the socket that it has"}
 	}
 	return nil, found
 }
@@ -107,6 +107,9 @@ func (c *Client) Call(ctx context.Context, command string, args any, each func(d
 	if err != nil {
 		return err
 	}
+	if err := c.socket.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
 	defer context.AfterFunc(ctx, func() { _ = c.socket.SetDeadline(time.Now()) })()
 	// A daemon that has too many clients says so and closes without reading:
 	// what it has to say counts for more than that it does not listen.
@@ -131,6 +134,22 @@ func (c *Client) Call(ctx context.Context, command string, args any, each func(d
 	}
 }
 
+// Stream is Call for an answer that has no end of its own: it waits for the next
+// piece for as long as it takes.
+func (c *Client) Stream(ctx context.Context, command string, args any, each func(data json.RawMessage) error) error {
+	silence := c.Silence
+	defer func() { c.Silence = silence }()
+	c.Silence = 0
+	return c.Call(ctx, command, args, each)
+}
+
+// Upload is Call for a command that takes data: next returns its pieces, each of
+// at most 64 KiB as JSON, and io.EOF at the end. A daemon waits five seconds for
+// each of them. After any error the client is of no use any more.
+func (c *Client) Upload(ctx context.Context, command string, args any, next func() (any, error), each func(data json.RawMessage) error) error {
+	return errNoUpload
+}
+
 // next reads one line of an answer.
 func (c *Client) next(ctx context.Context) (answer, error) {
 	if c.Silence > 0 {
@@ -146,7 +165,7 @@ func (c *Client) next(ctx context.Context) (answer, error) {
 	c.line, err = readLine(c.reader, c.line, maxAnswer)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return answer{}, &Error{CodeUnreachable, fmt.Sprintf("the daemon says nothing for %v", c.Silence), "see its log"}
+		return answer{}, &Error{Code: CodeUnreachable, Text: fmt.Sprintf("the daemon says nothing for %v", c.Silence), Hint: "see its log"}
 	case errors.Is(err, errTooLong):
 		return answer{}, fmt.Errorf("the answer has a line of more than %d bytes", maxAnswer)
 	case err != nil:
@@ -159,8 +178,8 @@ func (c *Client) next(ctx context.Context) (answer, error) {
 
 // closed is the error for a connection that ended before the answer did.
 func closed(err error) *Error {
-	return &Error{CodeUnreachable, fmt.Sprintf("the daemon closed the connection before the answer ended: %v", plain(err)),
-		"it stopped, or the answer was not read for too long: try again"}
+	return &Error{Code: CodeUnreachable, Text: fmt.Sprintf("the daemon closed the connection before the answer ended: %v", plain(err)),
+		Hint: "it stopped, or the answer was not read for too long: try again"}
 }
 
 // Close closes the connection.

@@ -76,10 +76,10 @@ func (c *conn) answer(ctx context.Context, line []byte) error {
 	}
 	cmd, ok := c.commands[req.Command]
 	if !ok {
-		return c.end(ctx, &Error{CodeUnknownCommand, fmt.Sprintf("unknown command %.32q", req.Command), "the daemon knows " + c.names})
+		return c.end(ctx, &Error{Code: CodeUnknownCommand, Text: fmt.Sprintf("unknown command %.32q", req.Command), Hint: "the daemon knows " + c.names})
 	}
 	var broken, bug error
-	err := cmd.Run(ctx, req.Args, func(v any) error {
+	err := cmd.Run(ctx, &Call{Args: req.Args, send: func(v any) error {
 		if broken != nil || ctx.Err() != nil {
 			return errors.Join(broken, ctx.Err())
 		}
@@ -95,13 +95,13 @@ func (c *conn) answer(ctx context.Context, line []byte) error {
 		}
 		broken = c.write(ctx, line)
 		return broken
-	})
+	}})
 	var e *Error
 	switch {
 	case broken != nil:
 		return broken
 	case ctx.Err() != nil:
-		e = &Error{CodeStopping, "the daemon stops", "try again when it runs again"}
+		e = &Error{Code: CodeStopping, Text: "the daemon stops", Hint: "try again when it runs again"}
 	case bug != nil:
 		e = &Error{Code: CodeFailed, Text: bug.Error()}
 		c.log.WithError(bug).Error("answer of a management command is not sent")

@@ -76,12 +76,13 @@ const (
 	// CodeStopping is an answer cut short because the daemon stops.
 	CodeStopping = "stopping"
 
-	// CodeUnreachable is a daemon that does not answer. Only Dial and Call use
-	// it, it is never sent.
-	CodeUnreachable = "unreachable"
-	// CodePermission is a socket that this user may not use. Only Dial uses it, it
-	// is never sent.
+	// CodePermission is a command that this user may not give, or, from Dial, a
+	// socket that this user may not use.
 	CodePermission = "permission"
+
+	// CodeUnreachable is a daemon that does not answer. Only a Client uses it, it
+	// is never sent.
+	CodeUnreachable = "unreachable"
 )
 
 // An Error is why a request was not done. A Command may return one; the client
@@ -93,6 +94,9 @@ type Error struct {
 	Text string `json:"text"`
 	// Hint says what to do about it; empty where Text says it.
 	Hint string `json:"hint,omitempty"`
+	// Item is which element of an upload is at fault, counted from 0 over all its
+	// pieces; nil for none in particular.
+	Item *int `json:"item,omitempty"`
 }
 
 // Error returns the text.

@@ -25,39 +25,39 @@ const patience = time.Minute
 // commands are what the servers of tests know.
 func commands() []control.Command {
 	return []control.Command{
-		{Name: "echo", Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
-			return send(args)
+		{Name: "echo", Run: func(_ context.Context, call *control.Call) error {
+			return call.Send(call.Args)
 		}},
-		{Name: "count", Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
+		{Name: "count", Run: func(_ context.Context, call *control.Call) error {
 			var a struct{ To int }
-			if err := control.DecodeArgs(args, &a); err != nil {
+			if err := control.DecodeArgs(call.Args, &a); err != nil {
 				return err
 			}
 			for i := range a.To {
-				if err := send(i); err != nil {
+				if err := call.Send(i); err != nil {
 					return err
 				}
 			}
 			return nil
 		}},
-		{Name: "refuse", Run: func(context.Context, json.RawMessage, func(any) error) error {
+		{Name: "refuse", Run: func(context.Context, *control.Call) error {
 			return &control.Error{Code: control.CodeBadArgument, Text: "no", Hint: "yes"}
 		}},
-		{Name: "fail", Run: func(context.Context, json.RawMessage, func(any) error) error {
+		{Name: "fail", Run: func(context.Context, *control.Call) error {
 			return errors.New("broken")
 		}},
-		{Name: "long", Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
-			return send(string(make([]byte, control.MaxAnswer)))
+		{Name: "long", Run: func(_ context.Context, call *control.Call) error {
+			return call.Send(string(make([]byte, control.MaxAnswer)))
 		}},
-		{Name: "flood", Run: func(_ context.Context, _ json.RawMessage, send func(any) error) error {
+		{Name: "flood", Run: func(_ context.Context, call *control.Call) error {
 			for {
-				if err := send("water"); err != nil {
+				if err := call.Send("water"); err != nil {
 					return err
 				}
 			}
 		}},
-		{Name: "wait", Run: func(ctx context.Context, _ json.RawMessage, send func(any) error) error {
-			if err := send("waits"); err != nil {
+		{Name: "wait", Run: func(ctx context.Context, call *control.Call) error {
+			if err := call.Send("waits"); err != nil {
 				return err
 			}
 			<-ctx.Done()

@@ -42,8 +42,8 @@ func spoken(line []byte, whose string) *Error {
 	case v.Version == nil:
 		return &Error{Code: CodeVersion, Text: fmt.Sprintf("%s names no version, %d is spoken", whose, Version)}
 	case *v.Version != Version:
-		return &Error{CodeVersion, fmt.Sprintf("%s is of version %d, %d is spoken", whose, *v.Version, Version),
-			"use the control program of the same release as the daemon"}
+		return &Error{Code: CodeVersion, Text: fmt.Sprintf("%s is of version %d, %d is spoken", whose, *v.Version, Version),
+			Hint: "use the control program of the same release as the daemon"}
 	}
 	return nil
 }

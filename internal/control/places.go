@@ -72,6 +72,6 @@ func (c *conn) refuse(ctx context.Context) {
 		c.log.WithField("count", count).Warn("management client refused: too many are connected")
 	})
 	// A socket that was just opened has room for a line: this does not wait.
-	_ = c.end(ctx, &Error{CodeBusy, "too many clients are connected", "end one of them, or try again later"})
+	_ = c.end(ctx, &Error{Code: CodeBusy, Text: "too many clients are connected", Hint: "end one of them, or try again later"})
 	_ = c.socket.Close()
 }

@@ -4,7 +4,6 @@ package control_test
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -26,8 +25,8 @@ type hall struct {
 func newHall(t *testing.T, places int) *hall {
 	t.Helper()
 	h := &hall{release: make(chan struct{})}
-	hold := control.Command{Name: "hold", Run: func(ctx context.Context, _ json.RawMessage, send func(any) error) error {
-		if err := send("held"); err != nil {
+	hold := control.Command{Name: "hold", Run: func(ctx context.Context, call *control.Call) error {
+		if err := call.Send("held"); err != nil {
 			return err
 		}
 		select {

@@ -21,24 +21,3 @@ type Process struct {
 	// Checks are the start-up checks that failed.
 	Checks []Check `json:"checks,omitempty"`
 }
-
-// CommandConfig is the command that is answered with one []ConfigValue, in the
-// order of the documents. Its arguments are ConfigArgs.
-const CommandConfig = "config"
-
-// ConfigArgs are the arguments of CommandConfig.
-type ConfigArgs struct {
-	// Name is the one option to answer for, by its name or an older one; empty for
-	// all.
-	Name string `json:"name,omitempty"`
-}
-
-// A ConfigValue is an option as it is in force. What a file says may differ, for
-// an option that needs a restart.
-type ConfigValue struct {
-	Name string `json:"name"`
-	// Value and Default are in the syntax of the configuration file. A very long
-	// value is cut, and ends with an ellipsis then.
-	Value   string `json:"value"`
-	Default string `json:"default"`
-}

@@ -4,7 +4,6 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"maps"
 	"net"
@@ -27,15 +26,19 @@ const acceptPause = 100 * time.Millisecond
 type Command struct {
 	// Name is what a request calls it.
 	Name string
-	// Run does it. It is called concurrently, once for each request under way.
-	// args are what the request has, nil or JSON of any shape: DecodeArgs reads
-	// them. send sends one piece of data, of at most 1 MiB as JSON, and returns an
-	// error when the client is gone or too slow or the server stops; Run must
-	// return then, with any error. ctx ends when the server stops.
+	// Run does it. It is called concurrently, once for each request under way. ctx
+	// ends when the server stops, and that of a Stream also when the client is gone.
 	//
 	// An *Error that Run returns goes to the client as it is, any other one as
 	// CodeFailed with its text.
-	Run func(ctx context.Context, args json.RawMessage, send func(v any) error) error
+	Run func(ctx context.Context, call *Call) error
+	// Changes tells that the command is for root, the owner of the socket file and
+	// the daemon's own user alone.
+	Changes bool
+	// Stream tells that the answer has no end of its own.
+	Stream bool
+	// Upload tells that the request is followed by pieces of data.
+	Upload bool
 }
 
 // Options are what a Server is made of.

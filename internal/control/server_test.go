@@ -117,8 +117,8 @@ func TestAClientThatDoesNotReadCostsOnlyItsConnection(t *testing.T) {
 	flood := commands()
 	for i, c := range flood {
 		if c.Name == "flood" {
-			flood[i].Run = func(ctx context.Context, args json.RawMessage, send func(any) error) error {
-				err := c.Run(ctx, args, send)
+			flood[i].Run = func(ctx context.Context, call *control.Call) error {
+				err := c.Run(ctx, call)
 				ended <- err
 				return err
 			}

@@ -4,7 +4,6 @@ package node
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"vxsnd/internal/control"
@@ -21,21 +20,21 @@ import (
 func (n *Node) Commands(base func() control.Status) []control.Command {
 	l := newLister(n.table)
 	return []control.Command{
-		{Name: control.CommandShow, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
-			if err := control.DecodeArgs(args, &struct{}{}); err != nil {
+		{Name: control.CommandShow, Run: func(_ context.Context, call *control.Call) error {
+			if err := control.DecodeArgs(call.Args, &struct{}{}); err != nil {
 				return err
 			}
 			s := base()
 			n.fillStatus(&s)
-			return send(&s)
+			return call.Send(&s)
 		}},
-		{Name: control.CommandFDB, Run: func(ctx context.Context, args json.RawMessage, send func(any) error) error {
+		{Name: control.CommandFDB, Run: func(ctx context.Context, call *control.Call) error {
 			var a control.FDBArgs
-			if err := control.DecodeArgs(args, &a); err != nil {
+			if err := control.DecodeArgs(call.Args, &a); err != nil {
 				return err
 			}
 			if a.VNI == nil {
-				return l.send(ctx, n.table.VNIs(nil), n.withVia(send))
+				return l.send(ctx, n.table.VNIs(nil), n.withVia(call.Send))
 			}
 			vni := vxlan.VNI(*a.VNI)
 			if !vni.Valid() {
@@ -43,13 +42,13 @@ func (n *Node) Commands(base func() control.Status) []control.Command {
 					Code: control.CodeBadArgument, Text: fmt.Sprintf("vni %d is out of range 0..%d", *a.VNI, vxlan.MaxVNI),
 				}
 			}
-			return l.send(ctx, []vxlan.VNI{vni}, n.withVia(send))
+			return l.send(ctx, []vxlan.VNI{vni}, n.withVia(call.Send))
 		}},
-		{Name: control.CommandPeers, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
-			if err := control.DecodeArgs(args, &struct{}{}); err != nil {
+		{Name: control.CommandPeers, Run: func(_ context.Context, call *control.Call) error {
+			if err := control.DecodeArgs(call.Args, &struct{}{}); err != nil {
 				return err
 			}
-			return send(n.shownPeers())
+			return call.Send(n.shownPeers())
 		}},
 	}
 }

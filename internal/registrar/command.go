@@ -5,7 +5,6 @@ package registrar
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -21,13 +20,13 @@ import (
 // answer to show says of the process.
 func (r *Registrar) Commands(base func() control.Process) []control.Command {
 	return []control.Command{
-		{Name: control.CommandShow, Run: func(_ context.Context, args json.RawMessage, send func(any) error) error {
-			if err := control.DecodeArgs(args, &struct{}{}); err != nil {
+		{Name: control.CommandShow, Run: func(_ context.Context, call *control.Call) error {
+			if err := control.DecodeArgs(call.Args, &struct{}{}); err != nil {
 				return err
 			}
 			s := control.Registrar{Process: base()}
 			r.fill(&s, time.Now())
-			return send(&s)
+			return call.Send(&s)
 		}},
 		{Name: control.CommandVXLANs, Run: ofVNI(func(v *control.VXLAN) int { return len(v.ServiceNodes) }, func(wanted func(vxlan.VNI) bool) []control.VXLAN {
 			return r.shownVXLANs(wanted, time.Now())
@@ -40,10 +39,10 @@ func (r *Registrar) Commands(base func() control.Process) []control.Command {
 
 // ofVNI makes what list returns for a VNI, or for all, a command. addresses counts
 // those that an element names.
-func ofVNI[T any](addresses func(*T) int, list func(wanted func(vxlan.VNI) bool) []T) func(context.Context, json.RawMessage, func(any) error) error {
-	return func(_ context.Context, args json.RawMessage, send func(any) error) error {
+func ofVNI[T any](addresses func(*T) int, list func(wanted func(vxlan.VNI) bool) []T) func(context.Context, *control.Call) error {
+	return func(_ context.Context, call *control.Call) error {
 		var a control.VNIArgs
-		if err := control.DecodeArgs(args, &a); err != nil {
+		if err := control.DecodeArgs(call.Args, &a); err != nil {
 			return err
 		}
 		wanted := func(vxlan.VNI) bool { return true }
@@ -57,7 +56,7 @@ func ofVNI[T any](addresses func(*T) int, list func(wanted func(vxlan.VNI) bool)
 			wanted = func(v vxlan.VNI) bool { return v == vni }
 		}
 		for part := range control.Parts(list(wanted), addresses) {
-			if err := send(part); err != nil {
+			if err := call.Send(part); err != nil {
 				return err
 			}
 		}

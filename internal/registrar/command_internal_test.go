@@ -31,14 +31,14 @@ func call[T any](h *harness, name, args string) (parts []T, err error) {
 	if i < 0 {
 		h.t.Fatalf("no command %s", name)
 	}
-	err = cmds[i].Run(context.Background(), json.RawMessage(args), func(v any) error {
+	err = cmds[i].Run(context.Background(), control.NewCall(json.RawMessage(args), func(v any) error {
 		p, ok := v.(T)
 		if !ok {
 			h.t.Fatalf("%s: got %T", name, v)
 		}
 		parts = append(parts, p)
 		return nil
-	})
+	}, nil))
 	return parts, err
 }
 
