@@ -22,21 +22,16 @@ type Addr struct {
 
 // Addrs returns the addresses of a link, link-local ones among them.
 func (n *Namespace) Addrs(dev string) ([]Addr, error) {
-	var out []Addr
-	err := n.withLink(dev, "list addresses of", func(l netlink.Link) error {
-		as, err := undisturbed(func() ([]netlink.Addr, error) { return n.nl.AddrList(l, netlink.FAMILY_ALL) })
-		for _, a := range as {
-			ip, _ := netip.AddrFromSlice(a.IP)
-			bits, _ := a.Mask.Size()
-			out = append(out, Addr{
-				Prefix:  netip.PrefixFrom(ip.Unmap(), bits),
-				Left:    time.Duration(a.ValidLft) * time.Second,
-				Forever: a.Flags&unix.IFA_F_PERMANENT != 0,
-			})
+	list := func(l netlink.Link) ([]netlink.Addr, error) { return n.nl.AddrList(l, netlink.FAMILY_ALL) }
+	return listed(n, dev, "addresses", list, func(a netlink.Addr) Addr {
+		ip, _ := netip.AddrFromSlice(a.IP)
+		bits, _ := a.Mask.Size()
+		return Addr{
+			Prefix:  netip.PrefixFrom(ip.Unmap(), bits),
+			Left:    time.Duration(a.ValidLft) * time.Second,
+			Forever: a.Flags&unix.IFA_F_PERMANENT != 0,
 		}
-		return err
 	})
-	return out, err
 }
 
 // Gateways returns the gateways of the routes to exactly this prefix in a table;
@@ -65,6 +60,20 @@ func (n *Namespace) Gateways(to netip.Prefix, table int) ([]netip.Addr, error) {
 		}
 	}
 	return out, n.fail(err, "list routes to %s", to)
+}
+
+// listed returns what the link has of the kind, as the kernel lists it, each turned
+// into what a caller of this package sees.
+func listed[E, T any](n *Namespace, dev, kind string, list func(netlink.Link) ([]E, error), turn func(E) T) ([]T, error) {
+	var out []T
+	err := n.withLink(dev, "list "+kind+" of", func(l netlink.Link) error {
+		es, err := undisturbed(func() ([]E, error) { return list(l) })
+		for _, e := range es {
+			out = append(out, turn(e))
+		}
+		return err
+	})
+	return out, err
 }
 
 // undisturbed repeats a listing until no change has disturbed it.

@@ -5,6 +5,7 @@ package netlab
 import (
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -111,19 +112,14 @@ type Neighbour struct {
 
 // Neighbours returns the neighbour entries of a link.
 func (n *Namespace) Neighbours(dev string) ([]Neighbour, error) {
-	var out []Neighbour
-	err := n.withLink(dev, "list neighbours of", func(l netlink.Link) error {
+	list := func(l netlink.Link) ([]netlink.Neigh, error) {
 		es, err := n.nl.NeighList(l.Attrs().Index, netlink.FAMILY_ALL)
-		for _, e := range es {
-			if e.Family == unix.AF_BRIDGE {
-				continue
-			}
-			a, _ := netip.AddrFromSlice(e.IP)
-			out = append(out, Neighbour{Addr: a.Unmap(), MAC: e.HardwareAddr, Failed: e.State&netlink.NUD_FAILED != 0})
-		}
-		return err
+		return slices.DeleteFunc(es, func(e netlink.Neigh) bool { return e.Family == unix.AF_BRIDGE }), err
+	}
+	return listed(n, dev, "neighbours", list, func(e netlink.Neigh) Neighbour {
+		a, _ := netip.AddrFromSlice(e.IP)
+		return Neighbour{Addr: a.Unmap(), MAC: e.HardwareAddr, Failed: e.State&netlink.NUD_FAILED != 0}
 	})
-	return out, err
 }
 
 // An FDBEntry is an entry of a VXLAN device's or bridge's forwarding table.
@@ -140,18 +136,11 @@ type FDBEntry struct {
 // entry for all-zero MACs, where a VXLAN device sends what it cannot place, is
 // among them.
 func (n *Namespace) FDB(dev string) ([]FDBEntry, error) {
-	var out []FDBEntry
-	err := n.withLink(dev, "list fdb of", func(l netlink.Link) error {
-		es, err := n.nl.NeighList(l.Attrs().Index, unix.AF_BRIDGE)
-		for _, e := range es {
-			out = append(out, fdbOf(&e))
-		}
-		return err
-	})
-	return out, err
+	list := func(l netlink.Link) ([]netlink.Neigh, error) { return n.nl.NeighList(l.Attrs().Index, unix.AF_BRIDGE) }
+	return listed(n, dev, "fdb", list, fdbOf)
 }
 
-func fdbOf(e *netlink.Neigh) FDBEntry {
+func fdbOf(e netlink.Neigh) FDBEntry {
 	a, _ := netip.AddrFromSlice(e.IP)
 	return FDBEntry{MAC: e.HardwareAddr, VTEP: a.Unmap(), Permanent: e.State&netlink.NUD_PERMANENT != 0}
 }

@@ -98,7 +98,7 @@ func (w *FDBWatch) take(b []byte) error {
 			return perr
 		}
 		if e.Family == unix.AF_BRIDGE {
-			w.events = append(w.events, FDBEvent{fdbOf(e), e.LinkIndex, m.Header.Type == unix.RTM_DELNEIGH})
+			w.events = append(w.events, FDBEvent{fdbOf(*e), e.LinkIndex, m.Header.Type == unix.RTM_DELNEIGH})
 		}
 	}
 	return err
