@@ -254,6 +254,7 @@ func BenchmarkWait(b *testing.B) {
 				underLookups(b, tab, sh.vnis, func() { tab.Apply(1, us) })
 			}
 		})
+		// What the machine adds by itself; the time is real, as that of lookups is.
 		b.Run("idle/"+name, func(b *testing.B) {
 			for range b.N {
 				underLookups(b, tab, sh.vnis, func() { time.Sleep(300 * time.Millisecond) })

@@ -125,6 +125,7 @@ func (d *daemon) drop(keys ...headend.Key) {
 // compare waits for the next comparison with the kernel.
 func (d *daemon) compare() { d.wait(interval) }
 
+// wait lets time pass, that of the bubble of synctest which a daemon lives in.
 func (d *daemon) wait(long time.Duration) {
 	d.kernel.sync()
 	time.Sleep(long)

@@ -106,7 +106,7 @@ func (h *harness) end(cause error) {
 	}
 }
 
-// sleep lets time pass.
+// sleep lets time pass, that of the bubble of synctest which a harness lives in.
 func (h *harness) sleep(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
