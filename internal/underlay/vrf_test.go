@@ -5,9 +5,12 @@ package underlay_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/netlab"
 	"vxsnd/internal/underlay"
@@ -46,6 +49,19 @@ func TestVRF(t *testing.T) {
 	}
 	if got, err := r.d.Source(addr("192.0.2.2"), ""); err == nil {
 		t.Errorf("got source %v outside the VRF, want none", got)
+	}
+
+	for vrf, want := range map[string]error{"blue": nil, "": unix.ENETUNREACH} {
+		var u *underlay.Underlay
+		check(t, r.Do(func() (err error) {
+			u, err = underlay.OpenAddresses(vrf, nil)
+			return err
+		}))
+		way, err := must(u.Ways())(t).To(addr("192.0.2.2"))
+		if !errors.Is(err, want) || err == nil && way.Device != "eth0" {
+			t.Errorf("vrf %q: got way %+v, %v, want one by eth0 or %v", vrf, way, err, want)
+		}
+		u.Close()
 	}
 
 	// What floods goes by the VRF.
