@@ -4,7 +4,6 @@ package config
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -26,39 +25,28 @@ var listenAt = kind[string]{
 			name, err := path(maxUDSPath).parse(s)
 			return filepath.Clean(name), err
 		}
-		host, port, err := net.SplitHostPort(s)
-		if err != nil {
-			hint := ""
-			switch _, e := parseNumber(s, 1, 65535); {
-			case e == nil:
-				hint = " (a port alone is :" + s + ")"
-			case strings.Count(s, ":") > 1:
-				hint = " (an IPv6 address stands in brackets)"
+		if i := strings.LastIndexByte(s, ':'); i == 0 || i > 0 && strings.EqualFold(s[:i], localhost) {
+			n, err := parseNumber(s[i+1:], 1, 65535)
+			if err != nil {
+				return "", fmt.Errorf("%q: port %w", s, err)
 			}
-			return "", fmt.Errorf("%q is none of ADDRESS:PORT, :PORT, the name of a Unix socket with a slash in front, or none%s", s, hint)
+			return strings.ToLower(s[:i+1]) + strconv.FormatInt(n, 10), nil
 		}
-		n, err := parseNumber(port, 1, 65535)
-		if err != nil {
-			return "", fmt.Errorf("%q: port %w", s, err)
-		}
-		port = strconv.FormatInt(n, 10)
-		if host == "" || strings.EqualFold(host, localhost) {
-			return strings.ToLower(host) + ":" + port, nil
-		}
-		a, err := netip.ParseAddr(host)
+		ap, err := netip.ParseAddrPort(s)
+		a := ap.Addr().Unmap()
 		switch {
 		case err != nil:
-			return "", fmt.Errorf("%q: %q is neither an address nor %s", s, host, localhost)
+			return "", fmt.Errorf("%q is none of ADDRESS:PORT, localhost:PORT, :PORT, the name of a Unix socket with a slash in front, or none%s", s, nearly(s))
+		case ap.Port() == 0:
+			return "", fmt.Errorf("%q: port 0 is out of range 1..65535", s)
 		case a.IsMulticast() || a == broadcast:
 			return "", fmt.Errorf("%q: %s is neither a unicast address nor the wildcard", s, a)
-		}
-		// A zone is fine here: it says on which link a link-local address is.
-		if a.Zone() != "" {
+		case a.Zone() != "": // which is fine here: it says on which link a link-local address is
 			if _, err := device.parse(a.Zone()); err != nil {
 				return "", fmt.Errorf("%q: zone %w", s, err)
 			}
 		}
-		return net.JoinHostPort(a.Unmap().String(), port), nil
+		return netip.AddrPortFrom(a, ap.Port()).String(), nil
 	},
 	format: func(s string) string {
 		if s == "" {
@@ -66,4 +54,16 @@ var listenAt = kind[string]{
 		}
 		return s
 	},
+}
+
+// nearly says how what is no place to listen at is to be written, where that is
+// known.
+func nearly(s string) string {
+	if _, err := parseNumber(s, 1, 65535); err == nil {
+		return " (a port alone is :" + s + ")"
+	}
+	if strings.Count(s, ":") > 1 && !strings.HasPrefix(s, "[") {
+		return " (an IPv6 address stands in brackets)"
+	}
+	return ""
 }
