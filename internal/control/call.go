@@ -4,7 +4,6 @@ package control
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 )
 
@@ -29,9 +28,6 @@ func NewCall(args json.RawMessage, send func(v any) error, receive func() (json.
 // when the client is gone or too slow or the server stops: Run must return then,
 // with any error.
 func (c *Call) Send(v any) error { return c.send(v) }
-
-// errNoUpload says that a command asks for what it is not given.
-var errNoUpload = errors.New("the command takes no upload")
 
 // Receive returns the next piece of an upload, of at most 64 KiB as JSON, which
 // the next call overwrites; io.EOF is its end. After any other error the upload

@@ -95,6 +95,28 @@ func group(path string) string {
 // of ctx, or what went wrong with the connection. After one that is no *Error
 // of the daemon's the client is of no use any more.
 func (c *Client) Call(ctx context.Context, command string, args any, each func(data json.RawMessage) error) error {
+	return c.do(ctx, command, args, nil, each)
+}
+
+// Stream is Call for an answer that has no end of its own: it waits for the next
+// piece for as long as it takes. After any error the client is of no use any
+// more.
+func (c *Client) Stream(ctx context.Context, command string, args any, each func(data json.RawMessage) error) error {
+	silence := c.Silence
+	defer func() { c.Silence = silence }()
+	c.Silence = 0
+	return c.Call(ctx, command, args, each)
+}
+
+// Upload is Call for a command that takes data: next returns its pieces, each of
+// at most 64 KiB as JSON with what goes around it, and io.EOF at the end. Any
+// other error of next is returned, and the daemon does nothing. A daemon waits
+// five seconds for each piece. After any error the client is of no use any more.
+func (c *Client) Upload(ctx context.Context, command string, args any, next func() (any, error), each func(data json.RawMessage) error) error {
+	return c.do(ctx, command, args, next, each)
+}
+
+func (c *Client) do(ctx context.Context, command string, args any, next func() (any, error), each func(data json.RawMessage) error) error {
 	r := request{Version: Version, Command: command}
 	if args != nil {
 		b, err := json.Marshal(args)
@@ -103,17 +125,33 @@ func (c *Client) Call(ctx context.Context, command string, args any, each func(d
 		}
 		r.Args = b
 	}
-	line, err := encode(r)
+	// What an earlier request has left must not end this one.
+	if err := c.socket.SetDeadline(time.Time{}); err != nil {
+		return closed(err)
+	}
+	defer context.AfterFunc(ctx, func() { _ = c.socket.SetDeadline(time.Now()) })()
+	// A daemon that has too many clients, or refuses an upload, says so and closes
+	// without reading: what it has to say counts for more than that it does not
+	// listen.
+	sendErr, err := c.say(ctx, r)
+	for whole := next == nil; !whole && sendErr == nil && err == nil; {
+		a := answer{Version: Version}
+		var v any
+		switch v, err = next(); {
+		case errors.Is(err, io.EOF):
+			a.End, whole = true, true
+		case err != nil:
+			return err
+		default:
+			if a.Data, err = json.Marshal(v); err != nil {
+				return err
+			}
+		}
+		sendErr, err = c.say(ctx, a)
+	}
 	if err != nil {
 		return err
 	}
-	if err := c.socket.SetDeadline(time.Time{}); err != nil {
-		return err
-	}
-	defer context.AfterFunc(ctx, func() { _ = c.socket.SetDeadline(time.Now()) })()
-	// A daemon that has too many clients says so and closes without reading:
-	// what it has to say counts for more than that it does not listen.
-	_, sendErr := c.socket.Write(line)
 	for {
 		a, err := c.next(ctx)
 		switch {
@@ -134,20 +172,33 @@ func (c *Client) Call(ctx context.Context, command string, args any, each func(d
 	}
 }
 
-// Stream is Call for an answer that has no end of its own: it waits for the next
-// piece for as long as it takes.
-func (c *Client) Stream(ctx context.Context, command string, args any, each func(data json.RawMessage) error) error {
-	silence := c.Silence
-	defer func() { c.Silence = silence }()
-	c.Silence = 0
-	return c.Call(ctx, command, args, each)
-}
-
-// Upload is Call for a command that takes data: next returns its pieces, each of
-// at most 64 KiB as JSON, and io.EOF at the end. A daemon waits five seconds for
-// each of them. After any error the client is of no use any more.
-func (c *Client) Upload(ctx context.Context, command string, args any, next func() (any, error), each func(data json.RawMessage) error) error {
-	return errNoUpload
+// say sends one line. broken is what is wrong with the connection, after which
+// the daemon may still have said something; err is anything else.
+func (c *Client) say(ctx context.Context, message any) (broken, err error) {
+	line, err := encode(message)
+	if err != nil {
+		return nil, err
+	}
+	if len(line) > maxRequest {
+		return nil, fmt.Errorf("a line of %d bytes is longer than %d", len(line), maxRequest)
+	}
+	if c.Silence > 0 {
+		if err := c.socket.SetWriteDeadline(time.Now().Add(c.Silence)); err != nil {
+			return err, nil
+		}
+	}
+	// The deadline may have replaced the one that is for the end of ctx.
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	_, broken = c.socket.Write(line)
+	switch {
+	case broken != nil && ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(broken, os.ErrDeadlineExceeded):
+		return nil, &Error{Code: CodeUnreachable, Text: fmt.Sprintf("the daemon takes nothing for %v", c.Silence), Hint: "see its log"}
+	}
+	return broken, nil
 }
 
 // next reads one line of an answer.
@@ -173,7 +224,7 @@ func (c *Client) next(ctx context.Context) (answer, error) {
 	case !bytes.HasSuffix(c.line, []byte("\n")):
 		return answer{}, closed(io.ErrUnexpectedEOF)
 	}
-	return parseAnswer(c.line)
+	return parseAnswer(c.line, "the answer")
 }
 
 // closed is the error for a connection that ended before the answer did.

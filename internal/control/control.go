@@ -19,6 +19,11 @@
 //	{"version":1,"end":true}
 //	{"version":1,"error":{"code":"bad_argument","text":"…","hint":"…"}}
 //
+// A command that takes an upload has its data from the lines that follow the
+// request, which have the shape of an answer that ends well. One that is a stream
+// goes on until the client closes the connection, for writing at least; it says
+// nothing meanwhile.
+//
 // Members that a reader does not know are ignored, except in args.
 package control
 
@@ -42,7 +47,11 @@ const (
 	// rootClients is how many clients of root are served on top of that.
 	rootClients = 4
 
-	// requestTime is how long a request may take from its first byte to its end.
+	// maxStreams is how many streams are open at once. Root has rootClients more.
+	maxStreams = 32
+
+	// requestTime is how long a request may take from its first byte to its end,
+	// and the next piece of an upload from when it is waited for.
 	requestTime = 5 * time.Second
 
 	// idleTime is how long a client may say nothing between two requests.
@@ -69,7 +78,8 @@ const (
 	CodeBadArgument = "bad_argument"
 	// CodeVersion is a message of a version that is not spoken.
 	CodeVersion = "version"
-	// CodeBusy is a connection too many, while all others have a request under way.
+	// CodeBusy is a connection too many, while all others have a request under way,
+	// or a stream too many.
 	CodeBusy = "busy"
 	// CodeFailed is a command that could not do what it is for.
 	CodeFailed = "failed"

@@ -67,7 +67,7 @@ func wantReadable(t *testing.T, e *Error) {
 	if err != nil || len(line) > maxAnswer {
 		t.Fatalf("got %d bytes and %v, want an answer within the bound", len(line), err)
 	}
-	a, err := parseAnswer(line)
+	a, err := parseAnswer(line, "x")
 	if err != nil || a.Error == nil || a.Error.Code != e.Code || a.Error.Text == "" {
 		t.Fatalf("got %+v and %v, want %+v", a.Error, err, e)
 	}

@@ -21,7 +21,8 @@ type request struct {
 	Args    json.RawMessage `json:"args,omitempty"`
 }
 
-// An answer is one line of the daemon's: either data, or the end, or an error.
+// An answer is one line of the daemon's: either data, or the end, or an error. A
+// line of an upload has the same shape, but no error.
 type answer struct {
 	Version int             `json:"version"`
 	Data    json.RawMessage `json:"data,omitempty"`
@@ -63,17 +64,18 @@ func parseRequest(line []byte) (request, *Error) {
 	return r, nil
 }
 
-// parseAnswer reads one line of the daemon's.
-func parseAnswer(line []byte) (answer, error) {
+// parseAnswer reads one line of the daemon's, or of an upload. The error is an
+// *Error.
+func parseAnswer(line []byte, whose string) (answer, error) {
 	var a answer
 	err := json.Unmarshal(line, &a)
 	if err != nil || a.Version != Version {
 		// Answers are long: the version is read on its own only where there is
 		// something wrong.
-		if e := spoken(line, "the answer"); e != nil {
+		if e := spoken(line, whose); e != nil {
 			return answer{}, e
 		}
-		return answer{}, fmt.Errorf("the answer is not understood: %w", err)
+		return answer{}, &Error{Code: CodeBadRequest, Text: whose + " is not understood: " + err.Error()}
 	}
 	n := 0
 	for _, is := range []bool{a.Data != nil, a.End, a.Error != nil} {
@@ -82,7 +84,7 @@ func parseAnswer(line []byte) (answer, error) {
 		}
 	}
 	if n != 1 {
-		return answer{}, errors.New("the answer is not understood: not exactly one of data, end and error")
+		return answer{}, &Error{Code: CodeBadRequest, Text: whose + " is not understood: not exactly one of data, end and error"}
 	}
 	return a, nil
 }

@@ -13,12 +13,12 @@ import (
 func (s *Server) admit(c *conn) bool {
 	s.mu.Lock()
 	most := s.most
-	if c.root {
+	if c.root() {
 		most += rootClients
 	}
 	var out *conn
 	if len(s.clients) >= most {
-		out = s.idlest(c.root)
+		out = s.idlest(c.root())
 		delete(s.clients, out)
 	}
 	ok := len(s.clients) < most || out != nil
@@ -42,7 +42,7 @@ func (s *Server) admit(c *conn) bool {
 func (s *Server) idlest(root bool) *conn {
 	var found *conn
 	for c := range s.clients {
-		if !c.idle.IsZero() && (root || !c.root) && (found == nil || c.idle.Before(found.idle)) {
+		if !c.idle.IsZero() && (root || !c.root()) && (found == nil || c.idle.Before(found.idle)) {
 			found = c
 		}
 	}

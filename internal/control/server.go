@@ -33,11 +33,12 @@ type Command struct {
 	// CodeFailed with its text.
 	Run func(ctx context.Context, call *Call) error
 	// Changes tells that the command is for root, the owner of the socket file and
-	// the daemon's own user alone.
+	// the daemon's own user alone, and that the log is to say who gave it.
 	Changes bool
-	// Stream tells that the answer has no end of its own.
+	// Stream tells that the answer has no end of its own: the end of the client is
+	// noticed at once, and 32 are run at once, with four more for root.
 	Stream bool
-	// Upload tells that the request is followed by pieces of data.
+	// Upload tells that the request is followed by data, for Call.Receive.
 	Upload bool
 }
 
@@ -69,6 +70,7 @@ type Server struct {
 
 	mu      sync.Mutex
 	clients map[*conn]struct{} // that have a place
+	streams int                // under way
 
 	listener *net.UnixListener
 	file     *os.File // the socket file, opened with O_PATH
