@@ -39,9 +39,9 @@ func Run(args []string, stdout, stderr io.Writer) int {
 	var err error
 	switch name {
 	case "vxsndctl":
-		err = vxsndctl.run(args, stdout)
+		err = vxsndctl.run(args, stdout, stderr)
 	case "vxrdctl":
-		err = vxrdctl.run(args, stdout)
+		err = vxrdctl.run(args, stdout, stderr)
 	case "vxrd":
 		err = runDaemon(config.Vxrd, args, stdout, stderr)
 	default:

@@ -3,29 +3,31 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
 	"vxsnd/internal/config"
-	"vxsnd/internal/control"
-	"vxsnd/internal/vxlan"
 )
 
 // A ctlProgram is the control program of a daemon.
 type ctlProgram struct {
+	daemon   config.Program
 	name     string
-	help     string   // what -h prints
+	purpose  string   // for its help: one line, or several
 	sockets  []string // where the daemon is looked for
 	commands []ctlCommand
 }
 
-// controlPrograms are the control programs of the daemons.
+// controlPrograms are the control programs of the daemons. No command may refer to
+// them, since they refer to all commands.
 var controlPrograms = map[config.Program]*ctlProgram{config.Vxsnd: vxsndctl, config.Vxrd: vxrdctl}
 
 // A format is a way to print an answer.
@@ -44,128 +46,176 @@ type printer interface {
 	end() error
 }
 
-// A ctlCommand is a command of a control program that asks the daemon.
+// A ctlCommand is a command of a control program. Most ask the daemon one
+// question and print the answer: they have asks and printer. The others have
+// run.
 type ctlCommand struct {
-	name    string // one word, or words with a blank between them
-	asks    string // the daemon's command
-	operand operand
-	printer func(w io.Writer, f format) printer
+	name     string // one word, or words with a blank between them
+	doc      string // for the list of commands: what it does, in one line
+	more     string // for its own help: what else there is to know
+	operands []operand
+	// flags adds the flags that are the command's own; nil where there are none. A
+	// name that two commands have takes a value in both, or in none.
+	flags func(*pflag.FlagSet)
+
+	asks string // the daemon's command
+	// args are the arguments of asks, made of operands and flags; nil for none.
+	args    func(*ctlCall) (any, error)
+	printer func(*ctlCall) printer
+	// shared tells that the daemon of the other program knows asks too and answers
+	// with something else, so that it is looked who answers.
+	shared bool
 	// first is called with what the daemon says of itself, before it is asked; it
 	// returns false where it has printed the answer. It is nil for most.
 	first func(show json.RawMessage, f format, w io.Writer) (bool, error)
+
+	run func(context.Context, *ctlCall) error
 }
 
-// An operand is what may stand behind a command. It can be left out.
-type operand int
-
-const (
-	noOperand     operand = iota
-	vniOperand            // a VNI
-	optionOperand         // the name of an option
-)
-
-// newCtlFlags returns the flags of a control program. -j has no long name.
-func newCtlFlags(name string) *pflag.FlagSet {
+// newCtlFlags returns the flags of a control program and of cmd, which may be nil.
+// -j has no long name.
+func newCtlFlags(name string, cmd *ctlCommand) *pflag.FlagSet {
 	fs := pflag.NewFlagSet(name, pflag.ContinueOnError)
 	fs.Usage = func() {}
-	fs.StringP("udsfile", "u", "", "")
-	fs.BoolP("j", "j", false, "")
-	fs.Bool("json", false, "")
-	fs.BoolP("version", "V", false, "")
-	fs.BoolP("help", "h", false, "")
+	fs.SortFlags = false
+	fs.StringP("udsfile", "u", "", "the `FILE` of the daemon's Unix socket for management")
+	fs.BoolP("j", "j", false, "print JSON in the shape of the Python suite")
+	fs.Bool("json", false, "print JSON with all that is known")
+	fs.BoolP("version", "V", false, "print the version and exit")
+	fs.BoolP("help", "h", false, "print help and exit; behind a command, help on that")
+	if cmd != nil && cmd.flags != nil {
+		cmd.flags(fs)
+	}
 	return fs
 }
 
 // run is the program with its command line.
-func (p *ctlProgram) run(args []string, stdout io.Writer) error {
-	fs := newCtlFlags(p.name)
+func (p *ctlProgram) run(args []string, stdout, stderr io.Writer) error {
+	words, cmd := p.find(args)
+	fs := newCtlFlags(p.name, cmd)
 	if err := fs.Parse(args); err != nil {
-		return p.flagError(err)
+		return p.flagError(cmd, err)
 	}
 	on := func(name string) bool {
 		set, err := fs.GetBool(name)
 		return err == nil && set
 	}
-	file, f := fs.Lookup("udsfile"), formatText
 	switch {
-	case on("help") || fs.Arg(0) == "help":
-		_, err := io.WriteString(stdout, p.help)
-		return err
+	case len(words) > 0 && words[0] == "help":
+		_, cmd = p.find(words[1:])
+		fallthrough
+	case on("help"):
+		if cmd != nil {
+			return p.helpOn(stdout, cmd)
+		}
+		return p.help(stdout)
 	case on("version"):
 		_, err := fmt.Fprintln(stdout, versionLine(p.name))
 		return err
 	case on("j") && on("json"):
-		return &exitError{exitUsage, errors.New("-j and --json are two shapes of JSON"), "take one of them"}
+		return usageError("take one of them", "-j and --json are two shapes of JSON")
+	}
+	c := &ctlCall{
+		program: p, command: cmd, flags: fs, paths: p.sockets,
+		stdin: os.Stdin, out: stdout, stderr: stderr, terminal: terminalOf(stdout),
+	}
+	switch {
 	case on("j"):
-		f = formatDeployed
+		c.format = formatDeployed
 	case on("json"):
-		f = formatJSON
+		c.format = formatJSON
 	}
-	paths := p.sockets
-	if file.Changed {
-		paths = []string{file.Value.String()}
+	if file := fs.Lookup("udsfile"); file.Changed {
+		c.paths = []string{file.Value.String()}
 	}
-	if paths[0] == "" {
-		return &exitError{exitUsage, errors.New("-u: a file name is missing"), "write -u FILE"}
+	if c.paths[0] == "" {
+		return usageError("write -u FILE", "-u: a file name is missing")
 	}
-	cmd, req, err := p.parse(fs.Args())
-	if err != nil {
+	if err := c.parse(fs.Args()); err != nil {
 		return err
 	}
-	return ctlError(p.ask(cmd, req, f, paths, stdout))
+	defer c.close()
+	run := cmd.run
+	if run == nil {
+		run = askAndPrint
+	}
+	return ctlError(run(context.Background(), c))
+}
+
+// usageError is the error for a command line that is wrong.
+func usageError(hint, format string, a ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, a...), hint}
 }
 
 // list says where all flags and commands are listed.
 func (p *ctlProgram) list() string { return p.name + " -h lists all flags and commands" }
 
-// parse reads what is no flag: a command, and the arguments that the daemon gets
-// with it, nil for none.
-func (p *ctlProgram) parse(args []string) (*ctlCommand, any, error) {
-	usage := func(hint, format string, a ...any) error {
-		return &exitError{exitUsage, fmt.Errorf(format, a...), hint}
-	}
-	if len(args) == 0 {
-		return nil, nil, usage(p.list(), "a command is missing")
-	}
-	cmd := p.find(args)
-	if cmd == nil {
-		return nil, nil, usage(p.meant(args[0]), "unknown command %q", args[0])
-	}
-	args = args[len(strings.Fields(cmd.name)):]
-	var req any
-	if len(args) > 0 && cmd.operand != noOperand {
-		switch cmd.operand {
-		case vniOperand:
-			v, err := vxlan.ParseVNI(args[0])
-			if err != nil {
-				return nil, nil, usage("", "%s: %w", cmd.name, err)
-			}
-			req = control.VNIArgs{VNI: (*uint32)(&v)}
-		case optionOperand:
-			if args[0] == "" {
-				return nil, nil, usage("", "%s: the name of an option is missing", cmd.name)
-			}
-			req = control.ConfigArgs{Name: args[0]}
-		}
-		args = args[1:]
-	}
-	if len(args) > 0 {
-		return nil, nil, usage(p.list(), "%s: surplus argument %q", cmd.name, args[0])
-	}
-	return cmd, req, nil
-}
-
-// find returns the command with the most words that args begin with, nil for
-// none.
-func (p *ctlProgram) find(args []string) (found *ctlCommand) {
+// find returns the words of a command line that are no flags and no values of
+// flags, and the command with the most words that they begin with, nil for none.
+func (p *ctlProgram) find(args []string) (words []string, found *ctlCommand) {
+	words = p.words(args)
 	most := 0
 	for i := range p.commands {
-		words := strings.Fields(p.commands[i].name)
-		if n := len(words); n > most && n <= len(args) && slices.Equal(words, args[:n]) {
+		name := strings.Fields(p.commands[i].name)
+		if n := len(name); n > most && n <= len(words) && slices.Equal(name, words[:n]) {
 			found, most = &p.commands[i], n
 		}
 	}
-	return found
+	return words, found
+}
+
+// words returns what of a command line is no flag and no value of one. It can be
+// told before the command is known, whose flags these are.
+func (p *ctlProgram) words(args []string) (words []string) {
+	for i := 0; i < len(args); i++ {
+		switch a := args[i]; {
+		case a == "--":
+			return append(words, args[i+1:]...)
+		case len(a) < 2 || a[0] != '-':
+			words = append(words, a)
+		case p.flagBefore(a) != nil:
+			i++
+		}
+	}
+	return words
+}
+
+// flagBefore returns the flag whose value is the argument behind arg, nil where
+// that is none.
+func (p *ctlProgram) flagBefore(arg string) *pflag.Flag {
+	look := func(find func(*pflag.FlagSet) *pflag.Flag) *pflag.Flag {
+		if f := find(newCtlFlags(p.name, nil)); f != nil {
+			return f
+		}
+		for i := range p.commands {
+			if f := find(newCtlFlags(p.name, &p.commands[i])); f != nil {
+				return f
+			}
+		}
+		return nil
+	}
+	if name, long := strings.CutPrefix(arg, "--"); long {
+		f := look(func(fs *pflag.FlagSet) *pflag.Flag { return fs.Lookup(name) })
+		if f == nil || f.NoOptDefVal != "" {
+			return nil
+		}
+		return f
+	}
+	letters, ok := strings.CutPrefix(arg, "-")
+	for i := range len(letters) {
+		f := look(func(fs *pflag.FlagSet) *pflag.Flag { return fs.ShorthandLookup(letters[i : i+1]) })
+		switch {
+		case !ok || f == nil:
+			return nil
+		case f.NoOptDefVal == "":
+			// What follows the letter is its value.
+			if i == len(letters)-1 {
+				return f
+			}
+			return nil
+		}
+	}
+	return nil
 }
 
 // meant is the hint for a command that begins with word and that there is not.
@@ -183,9 +233,27 @@ func (p *ctlProgram) meant(word string) string {
 	return p.list()
 }
 
+// meantBehind is the hint for a word behind a command that may be meant to name
+// another command, "" where none is like it.
+func (p *ctlProgram) meantBehind(name, word string) string {
+	var words []string
+	for _, c := range p.commands {
+		if rest, ok := strings.CutPrefix(c.name, name+" "); ok {
+			words = append(words, rest)
+		}
+	}
+	if n := config.Nearest(word, words); n != "" {
+		return "did you mean " + name + " " + n + "?"
+	}
+	return ""
+}
+
 // flagError puts what pflag found into our words.
-func (p *ctlProgram) flagError(err error) error {
+func (p *ctlProgram) flagError(cmd *ctlCommand, err error) error {
 	list := p.list()
+	if cmd != nil && cmd.flags != nil {
+		list = p.name + " " + cmd.name + " -h lists its flags"
+	}
 	var (
 		unknown *pflag.NotExistError
 		missing *pflag.ValueRequiredError
@@ -193,17 +261,35 @@ func (p *ctlProgram) flagError(err error) error {
 	)
 	switch {
 	case errors.As(err, &unknown) && unknown.GetSpecifiedShortnames() != "":
-		return &exitError{exitUsage, fmt.Errorf("unknown flag -%s", unknown.GetSpecifiedName()), list}
+		return usageError(list, "unknown flag -%s", unknown.GetSpecifiedName())
 	case errors.As(err, &unknown):
-		return &exitError{exitUsage, fmt.Errorf("unknown flag --%s", unknown.GetSpecifiedName()), list}
-	case errors.As(err, &missing):
-		return &exitError{exitUsage, errors.New("-u: a file name is missing"), "write -u FILE"}
-	case errors.As(err, &invalid):
-		name := "--" + invalid.GetFlag().Name
-		if len(name) == len("--j") {
-			name = name[1:]
+		name, hint := unknown.GetSpecifiedName(), list
+		if n := config.Nearest(name, longNames(newCtlFlags(p.name, cmd))); n != "" && len(n) > 1 {
+			hint = "did you mean --" + n + "?"
 		}
-		return &exitError{exitUsage, fmt.Errorf("%s takes no value", name), "write " + name + " alone"}
+		return usageError(hint, "unknown flag --%s", name)
+	case errors.As(err, &missing):
+		f := missing.GetFlag()
+		arg, _ := pflag.UnquoteUsage(f)
+		what := "a value"
+		if arg == "FILE" {
+			what = "a file name"
+		}
+		return usageError("write "+flagName(f)+" "+arg, "%s: %s is missing", flagName(f), what)
+	case errors.As(err, &invalid):
+		f := invalid.GetFlag()
+		if f.NoOptDefVal != "" {
+			return usageError("write "+flagName(f)+" alone", "%s takes no value", flagName(f))
+		}
+		return usageError("", "%s: %w", flagName(f), invalid.Unwrap())
 	}
-	return &exitError{exitUsage, err, list}
+	return usageError(list, "%w", err)
+}
+
+// flagName is how a flag is mostly written.
+func flagName(f *pflag.Flag) string {
+	if f.Shorthand != "" {
+		return "-" + f.Shorthand
+	}
+	return "--" + f.Name
 }

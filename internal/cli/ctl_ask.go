@@ -3,96 +3,100 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"syscall"
 
 	"vxsnd/internal/control"
 )
 
-// ask has the daemon do cmd and prints its answer.
-func (p *ctlProgram) ask(cmd *ctlCommand, req any, f format, paths []string, stdout io.Writer) error {
-	ctx := context.Background()
-	c, err := control.Dial(ctx, paths...)
-	if err != nil {
+// askAndPrint has the daemon do the command and prints its answer.
+func askAndPrint(ctx context.Context, c *ctlCall) error {
+	cmd := c.command
+	var req any
+	if cmd.args != nil {
+		var err error
+		if req, err = cmd.args(c); err != nil {
+			return err
+		}
+	}
+	if _, err := c.connect(ctx); err != nil {
 		return err
 	}
-	defer c.Close()
-	return decouple(stdout, func(w io.Writer) error {
-		if cmd.first != nil {
-			show, err := p.describe(ctx, c)
+	p := c.progress("waiting for the daemon")
+	defer p.stop()
+	return c.decouple(func() error {
+		if c.terminal.on {
+			c.out = &afterProgress{c.out, p}
+		}
+		received := 0
+		switch {
+		case cmd.first != nil:
+			show, err := c.describe(ctx)
 			if err == nil {
-				goOn, err := cmd.first(show, f, w)
+				goOn, err := cmd.first(show, c.format, c.out)
 				if err != nil || !goOn {
 					return err
 				}
 			} else if !isUnknown(err) {
 				return err
 			}
+		case cmd.shared:
+			if err := c.verify(ctx); err != nil {
+				return err
+			}
 		}
-		pr := cmd.printer(w, f)
-		err := c.Call(ctx, cmd.asks, req, func(data json.RawMessage) error {
+		pr := cmd.printer(c)
+		err := c.ask(ctx, cmd.asks, req, func(data json.RawMessage) error {
 			if cmd.asks == control.CommandShow {
-				if err := p.own(data); err != nil {
+				if err := c.own(data); err != nil {
 					return err
 				}
 			}
+			received += len(data)
+			p.set("waiting for the daemon, %d KB received", received/1000)
 			return pr.piece(data)
 		})
-		if err == nil {
-			return pr.end()
+		if err != nil {
+			return err
 		}
-		if isUnknown(err) {
-			var other *exitError
-			if _, e := p.describe(ctx, c); errors.As(e, &other) {
-				return other
-			}
-		}
-		return err
+		return pr.end()
 	})
 }
 
-// isUnknown tells whether the daemon does not know the command.
-func isUnknown(err error) bool {
-	var e *control.Error
-	return errors.As(err, &e) && e.Code == control.CodeUnknownCommand
+// An afterProgress is a terminal that may have a line about progress, which goes
+// before anything is written.
+type afterProgress struct {
+	w io.Writer
+	p *progress
 }
 
-// describe returns what the daemon says of itself. The error is an *exitError
-// where it is that of another program.
-func (p *ctlProgram) describe(ctx context.Context, c *control.Client) (show json.RawMessage, err error) {
-	err = c.Call(ctx, control.CommandShow, nil, func(data json.RawMessage) error {
-		show = bytes.Clone(data)
-		return p.own(data)
+func (a *afterProgress) Write(b []byte) (int, error) {
+	a.p.stop()
+	return a.w.Write(b)
+}
+
+// decouple runs fn, which writes to c.out; so a pager that waits for a key does
+// not keep it from reading what the daemon sends.
+func (c *ctlCall) decouple(fn func() error) error {
+	out := c.out
+	defer func() { c.out = out }()
+	return decouple(out, func(w io.Writer) error {
+		c.out = w
+		return fn()
 	})
-	if err == nil && show == nil {
-		err = errEmpty
-	}
-	return show, err
 }
 
-// own returns an error where the answer to show is that of another program,
-// whose figures would be taken for others.
-func (p *ctlProgram) own(show json.RawMessage) error {
-	var d control.Process
-	if err := json.Unmarshal(show, &d); err != nil {
-		return fmt.Errorf("the answer is not understood: %w", err)
-	}
-	for program, other := range controlPrograms {
-		if other != p && d.Program == program.String() {
-			return &exitError{exitFailed, fmt.Errorf("this is a %s", program), "use " + other.name + ", or name another socket (-u)"}
-		}
-	}
-	return nil
-}
+// vniArgs are the arguments of a command about all VNIs or one, whose operand is
+// oneVNI.
+func vniArgs(c *ctlCall) (any, error) { return control.VNIArgs{VNI: c.vni(oneVNI.name)}, nil }
 
-// ownAnswer is for a command that the daemon of the other program knows too, and
-// answers with something else: describe has seen who answers.
-func ownAnswer(json.RawMessage, format, io.Writer) (bool, error) { return true, nil }
+// configArgs are the arguments of get config, whose operand is oneOption.
+func configArgs(c *ctlCall) (any, error) {
+	return control.ConfigArgs{Name: c.text(oneOption.name)}, nil
+}
 
 // ctlError gives an error its hint and its status. A reader of the output that
 // has seen enough is no error.

@@ -3,10 +3,8 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 
@@ -16,8 +14,8 @@ import (
 
 // printWhole returns a maker of printers of an answer in one piece, a T: text
 // writes it for people.
-func printWhole[T any](text func(*bytes.Buffer, *T)) func(io.Writer, format) printer {
-	return func(w io.Writer, f format) printer { return &wholePrinter[T]{w: w, f: f, text: text} }
+func printWhole[T any](text func(*screen, *T)) func(*ctlCall) printer {
+	return func(c *ctlCall) printer { return &wholePrinter[T]{c: c, text: text} }
 }
 
 // A keeper keeps an answer in one piece, a T.
@@ -29,7 +27,7 @@ type keeper[T any] struct {
 func (k *keeper[T]) piece(data json.RawMessage) error {
 	k.came = true
 	if err := json.Unmarshal(data, &k.value); err != nil {
-		return fmt.Errorf("the answer is not understood: %w", err)
+		return notUnderstood(err)
 	}
 	return nil
 }
@@ -45,27 +43,26 @@ var errEmpty = errors.New("the answer is empty")
 
 type wholePrinter[T any] struct {
 	keeper[T]
-	w    io.Writer
-	f    format
-	text func(*bytes.Buffer, *T)
+	c    *ctlCall
+	text func(*screen, *T)
 }
 
 func (p *wholePrinter[T]) piece(data json.RawMessage) error {
-	var b bytes.Buffer
-	if p.f == formatText {
+	b := p.c.newScreen()
+	if p.c.format == formatText {
 		if err := p.keeper.piece(data); err != nil {
 			return err
 		}
-		p.text(&b, &p.value)
+		p.text(b, &p.value)
 	} else {
 		p.came = true
 		// As it came, so that what a later daemon says of itself is there too.
-		if err := json.Indent(&b, data, "", "  "); err != nil {
-			return fmt.Errorf("the answer is not understood: %w", err)
+		if err := json.Indent(&b.Buffer, data, "", "  "); err != nil {
+			return notUnderstood(err)
 		}
 		b.WriteByte('\n')
 	}
-	_, err := p.w.Write(b.Bytes())
+	_, err := p.c.out.Write(b.Bytes())
 	return err
 }
 
@@ -79,7 +76,7 @@ type arrayPrinter struct {
 func (p *arrayPrinter) piece(data json.RawMessage) error {
 	var entries []json.RawMessage
 	if err := json.Unmarshal(data, &entries); err != nil {
-		return fmt.Errorf("the answer is not understood: %w", err)
+		return notUnderstood(err)
 	}
 	var b []byte
 	for _, e := range entries {
@@ -103,38 +100,39 @@ func (p *arrayPrinter) end() error {
 }
 
 // printList returns a maker of printers of an answer in parts, each a []T: text
-// and deployed write all of it, for people and as the Python suite does.
-func printList[T any](text, deployed func(*bytes.Buffer, []T)) func(io.Writer, format) printer {
-	return func(w io.Writer, f format) printer {
-		switch f {
-		case formatJSON:
-			return &arrayPrinter{w: w}
-		case formatDeployed:
-			text = deployed
+// and deployed write all of it, for people and as the Python suite does. A nil
+// deployed is JSON with everything.
+func printList[T any](text, deployed func(*screen, []T)) func(*ctlCall) printer {
+	return func(c *ctlCall) printer {
+		switch {
+		case c.format == formatText:
+			return &listPrinter[T]{c: c, write: text}
+		case c.format == formatDeployed && deployed != nil:
+			return &listPrinter[T]{c: c, write: deployed}
 		}
-		return &listPrinter[T]{w: w, write: text}
+		return &arrayPrinter{w: c.out}
 	}
 }
 
 type listPrinter[T any] struct {
-	w     io.Writer
-	write func(*bytes.Buffer, []T)
+	c     *ctlCall
+	write func(*screen, []T)
 	all   []T
 }
 
 func (p *listPrinter[T]) piece(data json.RawMessage) error {
 	var part []T
 	if err := json.Unmarshal(data, &part); err != nil {
-		return fmt.Errorf("the answer is not understood: %w", err)
+		return notUnderstood(err)
 	}
 	p.all = append(p.all, part...)
 	return nil
 }
 
 func (p *listPrinter[T]) end() error {
-	var b bytes.Buffer
-	p.write(&b, p.all)
-	_, err := p.w.Write(b.Bytes())
+	b := p.c.newScreen()
+	p.write(b, p.all)
+	_, err := p.c.out.Write(b.Bytes())
 	return err
 }
 
@@ -143,7 +141,7 @@ func (p *listPrinter[T]) end() error {
 var newConfigPrinter = printList(configText, configText)
 
 // configText writes options as one JSON object, in the order of their names.
-func configText(b *bytes.Buffer, values []control.ConfigValue) {
+func configText(b *screen, values []control.ConfigValue) {
 	object := make(map[string]any)
 	for _, v := range values {
 		object[v.Name] = typed(v)

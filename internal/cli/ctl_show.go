@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
@@ -18,7 +17,7 @@ import (
 const keyWidth = 20
 
 // sections returns what writes a heading, and a line below it.
-func sections(b *bytes.Buffer) (section func(title string), pair func(key, format string, a ...any)) {
+func sections(b *screen) (section func(title string), pair func(key, format string, a ...any)) {
 	section = func(title string) { fmt.Fprintf(b, "\n%s\n", title) }
 	pair = func(key, format string, a ...any) {
 		fmt.Fprintf(b, "  %-*s%s\n", keyWidth, key+":", fmt.Sprintf(format, a...))
@@ -39,7 +38,7 @@ func showFiles(pair func(key, format string, a ...any), p *control.Process) {
 }
 
 // showChecks writes the start-up checks that failed, if any did.
-func showChecks(b *bytes.Buffer, checks []control.Check) {
+func showChecks(b *screen, checks []control.Check) {
 	if len(checks) == 0 {
 		return
 	}

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -12,45 +11,29 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"vxsnd/internal/config"
 	"vxsnd/internal/control"
 )
 
 // vxrdctl is the control program of vxrd. Its daemon is looked for as a service of
 // systemd, and by its own default.
 var vxrdctl = &ctlProgram{
+	daemon:  config.Vxrd,
 	name:    "vxrdctl",
+	purpose: "Shows what a running vxrd has registered, and which VTEPs it was told of.",
 	sockets: []string{"/run/vxrd/vxrd.sock", "/var/run/vxrd.sock"},
 	commands: []ctlCommand{
-		{name: "show", asks: control.CommandShow, printer: printWhole(registrarText)},
-		{name: "vxlans", asks: control.CommandVXLANs, operand: vniOperand, printer: printList(vxlansText, vxlansDeployed)},
-		{name: "vxlans hrep", asks: control.CommandPeers, operand: vniOperand, first: ifHeadEnd, printer: printList(programmedText, membersDeployed)},
-		{name: "peers", asks: control.CommandPeers, operand: vniOperand, first: ifHeadEnd, printer: printList(membersText, membersDeployed)},
-		{name: "get config", asks: control.CommandConfig, operand: optionOperand, printer: newConfigPrinter},
+		{name: "show", doc: "how the daemon does: registrations, answers, warnings",
+			asks: control.CommandShow, printer: printWhole(registrarText)},
+		{name: "vxlans", doc: "the VNIs that are registered, and those that are not", operands: []operand{oneVNI},
+			asks: control.CommandVXLANs, args: vniArgs, printer: printList(vxlansText, vxlansDeployed)},
+		{name: "vxlans hrep", doc: "the VNIs with flood entries in the kernel, and how many", operands: []operand{oneVNI},
+			asks: control.CommandPeers, args: vniArgs, first: ifHeadEnd, printer: printList(programmedText, membersDeployed)},
+		{name: "peers", doc: "the VTEPs of each VNI, with head-end replication", operands: []operand{oneVNI},
+			asks: control.CommandPeers, args: vniArgs, first: ifHeadEnd, printer: printList(membersText, membersDeployed)},
+		{name: "get config", doc: "the configuration in force, or one option of it", operands: []operand{oneOption},
+			asks: control.CommandConfig, args: configArgs, printer: newConfigPrinter},
 	},
-	help: `Usage: vxrdctl [-u FILE] [-j | --json] COMMAND
-
-Shows what a running vxrd has registered, and which VTEPs it was told of.
-
-Commands:
-  show                 how the daemon does: registrations, answers, warnings
-  vxlans [VNI]         the VNIs that are registered, and those that are not
-  vxlans hrep [VNI]    the VNIs with flood entries in the kernel, and how many
-  peers [VNI]          the VTEPs of each VNI, with head-end replication
-  get config [NAME]    the configuration that is in force, or one option of it
-  help                 print this help and exit
-
-Flags:
-  -u, --udsfile FILE   the daemon's Unix socket for management (default
-                       /run/vxrd/vxrd.sock, then /var/run/vxrd.sock)
-  -j                   print JSON in the shape of the Python suite
-      --json           print JSON with all that is known
-  -V, --version        print the version and exit
-  -h, --help           print this help and exit
-
-Flags may stand before and behind the command. See vxrdctl(8) for more.
-
-Exit status: 0 done, 1 the daemon refused or was not reached, 2 usage.
-`,
 }
 
 // headEndOff is what the Python suite says where there are no flood lists.
@@ -69,7 +52,7 @@ func ifHeadEnd(show json.RawMessage, f format, w io.Writer) (bool, error) {
 }
 
 // table returns what writes rows in columns, under their heads, and what ends it.
-func table(b *bytes.Buffer, heads ...string) (row func(cells ...string), end func()) {
+func table(b *screen, heads ...string) (row func(cells ...string), end func()) {
 	t := tabwriter.NewWriter(b, 8, 0, len(columnGap), ' ', 0)
 	row = func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
 	var lines []string
@@ -99,7 +82,7 @@ func of(device string, vni uint32) string {
 
 // vxlansText writes what is registered as the Python suite does, and below it
 // what is not.
-func vxlansText(b *bytes.Buffer, all []control.VXLAN) {
+func vxlansText(b *screen, all []control.VXLAN) {
 	row, end := table(b, "VNI", "Local Addr", "Svc Node")
 	empty := true
 	for i := range all {
@@ -123,7 +106,7 @@ func vxlansText(b *bytes.Buffer, all []control.VXLAN) {
 
 // vxlansDeployed writes what is registered as one JSON object:
 // {"VNI": ["device", "local address", "service nodes"], …}.
-func vxlansDeployed(b *bytes.Buffer, all []control.VXLAN) {
+func vxlansDeployed(b *screen, all []control.VXLAN) {
 	sep := "{"
 	for i := range all {
 		if v := &all[i]; v.Registered {
@@ -144,7 +127,7 @@ func quoted(s string) []byte {
 }
 
 // closeObject ends a JSON object whose next member would begin with sep.
-func closeObject(b *bytes.Buffer, sep string) {
+func closeObject(b *screen, sep string) {
 	if sep == "{" {
 		b.WriteString("{")
 	}
@@ -153,7 +136,7 @@ func closeObject(b *bytes.Buffer, sep string) {
 
 // membersText writes flood lists as the Python suite does, and below them what
 // is to be known about some.
-func membersText(b *bytes.Buffer, all []control.FloodList) {
+func membersText(b *screen, all []control.FloodList) {
 	row, end := table(b, "VNI", "Peer Addrs")
 	for i := range all {
 		row(fmt.Sprint(all[i].VNI), cmp.Or(addresses(all[i].Members), "-"))
@@ -166,7 +149,7 @@ func membersText(b *bytes.Buffer, all []control.FloodList) {
 }
 
 // programmedText writes which flood lists have entries in the kernel.
-func programmedText(b *bytes.Buffer, all []control.FloodList) {
+func programmedText(b *screen, all []control.FloodList) {
 	row, end := table(b, "VNI", "Device", "Entries", "Of Others")
 	empty := true
 	for i := range all {
@@ -184,7 +167,7 @@ func programmedText(b *bytes.Buffer, all []control.FloodList) {
 
 // listNotes writes what is wrong with flood lists. Those that are stale are
 // mostly all of them, and told in one line.
-func listNotes(b *bytes.Buffer, all []control.FloodList) {
+func listNotes(b *screen, all []control.FloodList) {
 	sep, stale, empty := "\n", 0, 0
 	note := func(format string, a ...any) {
 		fmt.Fprintf(b, sep+format+"\n", a...)
@@ -219,7 +202,7 @@ func listNotes(b *bytes.Buffer, all []control.FloodList) {
 }
 
 // membersDeployed writes flood lists as one JSON object: {"VNI": ["address", …], …}.
-func membersDeployed(b *bytes.Buffer, all []control.FloodList) {
+func membersDeployed(b *screen, all []control.FloodList) {
 	sep := "{"
 	for i := range all {
 		fmt.Fprintf(b, `%s"%d": [`, sep, all[i].VNI)

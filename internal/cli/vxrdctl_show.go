@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"strconv"
@@ -12,7 +11,7 @@ import (
 )
 
 // registrarText writes how a registration daemon does, for people.
-func registrarText(b *bytes.Buffer, s *control.Registrar) {
+func registrarText(b *screen, s *control.Registrar) {
 	section, pair := sections(b)
 	ago := func(seconds *int64) string {
 		if seconds == nil {

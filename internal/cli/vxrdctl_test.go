@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -118,7 +119,7 @@ func TestAnOutputOfVxrdctlThatFailsIsReported(t *testing.T) {
 	defer stop()
 	broken := errors.New("no space")
 	for _, args := range [][]string{{"show"}, {"vxlans"}, {"vxlans", "-j"}, {"vxlans", "--json"}, {"peers"}, {"get", "config"}} {
-		if err := vxrdctl.run(append(args, "-u", path), full{broken}); !errors.Is(err, broken) {
+		if err := vxrdctl.run(append(args, "-u", path), full{broken}, io.Discard); !errors.Is(err, broken) {
 			t.Errorf("%q: got %v, want %v", args, err, broken)
 		}
 	}

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"net/netip"
 	"strings"
 	"testing"
@@ -31,7 +30,7 @@ func TestShowTellsThatPeersAreAsked(t *testing.T) {
 		{"ready", control.Status{Ready: true}, "yes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var b bytes.Buffer
+			var b screen
 			showText(&b, &tt.is)
 			if want := "\n  Ready:              " + tt.want + "\n"; !strings.Contains(b.String(), want) {
 				t.Errorf("got %s, want a line %s", b.String(), want)
@@ -41,7 +40,7 @@ func TestShowTellsThatPeersAreAsked(t *testing.T) {
 }
 
 func TestPeersTellThatTheyAreAsked(t *testing.T) {
-	var b bytes.Buffer
+	var b screen
 	peersText(&b, &[]control.Peer{askedPeer()})
 	row := strings.Split(b.String(), "\n")[2]
 	if !strings.Contains(row, "  refuses  ") || !strings.Contains(row, "  asked for 1m2s  ") {

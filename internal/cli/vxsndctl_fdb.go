@@ -24,14 +24,14 @@ const static = "STATIC"
 
 // newFDBPrinter returns a printer of the answer to fdb, which holds one piece
 // of it at a time.
-func newFDBPrinter(w io.Writer, f format) printer {
-	switch f {
+func newFDBPrinter(c *ctlCall) printer {
+	switch c.format {
 	case formatDeployed:
-		return &grouper{members: &fdbDeployed{w: w}}
+		return &grouper{members: &fdbDeployed{w: c.out}}
 	case formatJSON:
-		return &arrayPrinter{w: w}
+		return &arrayPrinter{w: c.out}
 	}
-	return &grouper{members: &fdbText{w: w, width: addressWidth, last: -1}}
+	return &grouper{members: &fdbText{w: c.out, width: addressWidth, last: -1}}
 }
 
 // A grouper hands on what the table has about one VTEP in one VNI at a time. It

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"slices"
@@ -20,7 +19,7 @@ var peerColumns = []string{
 }
 
 // peersText writes the peers for people: a table, and below it what is wrong.
-func peersText(b *bytes.Buffer, peers *[]control.Peer) {
+func peersText(b *screen, peers *[]control.Peer) {
 	if len(*peers) == 0 {
 		b.WriteString("no peers are configured\n")
 		return

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"net/netip"
 	"strings"
 	"testing"
@@ -52,7 +51,7 @@ func TestPeersText(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.peer.Address = addr
-			var b bytes.Buffer
+			var b screen
 			peersText(&b, &[]control.Peer{tt.peer})
 			lines := strings.SplitAfterN(b.String(), "\n", 4)
 			if diff := cmp.Diff(tt.want, lines[3]); diff != "" {
@@ -103,7 +102,7 @@ func TestStateOfTheAnycastAddress(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.is.Address, tt.is.Interface = netip.MustParseAddr("2001:db8::1"), "blue"
-			var b bytes.Buffer
+			var b screen
 			showText(&b, &control.Status{Anycast: &tt.is})
 			_, got, _ := strings.Cut(b.String(), "\nAnycast address\n")
 			got, _, _ = strings.Cut(got, "\n\n")

@@ -3,7 +3,6 @@
 package cli
 
 import (
-	"bytes"
 	"cmp"
 	"fmt"
 	"net/netip"
@@ -15,7 +14,7 @@ import (
 
 // showText writes a status for people: first what the Python suite's show has,
 // in its shape, and then the rest.
-func showText(b *bytes.Buffer, s *control.Status) {
+func showText(b *screen, s *control.Status) {
 	showAddresses(b, s)
 	section, pair := sections(b)
 
@@ -84,7 +83,7 @@ func installed(owner string) string {
 
 // showAddresses writes the table of the Python suite's show: two peers a line,
 // and 0.0.0.0 for any address.
-func showAddresses(b *bytes.Buffer, s *control.Status) {
+func showAddresses(b *screen, s *control.Status) {
 	text := func(a netip.Addr) string {
 		if !a.IsValid() {
 			return "0.0.0.0"

@@ -288,7 +288,7 @@ func TestAPagerThatWaitsDoesNotHoldTheDaemonUp(t *testing.T) {
 	defer stop()
 	g := &gate{open: make(chan struct{})}
 	done := make(chan error)
-	go func() { done <- vxsndctl.run([]string{"fdb", "-u", path, "--json"}, g) }()
+	go func() { done <- vxsndctl.run([]string{"fdb", "-u", path, "--json"}, g, io.Discard) }()
 	select {
 	case <-sent:
 	case err := <-done:
@@ -320,10 +320,10 @@ func TestAnOutputThatFailsIsReported(t *testing.T) {
 	defer stop()
 	broken := errors.New("no space")
 	for _, args := range [][]string{{"show"}, {"peers"}, {"peers", "-j"}, {"fdb"}, {"fdb", "-j"}, {"fdb", "--json"}} {
-		if err := vxsndctl.run(append(args, "-u", path), full{broken}); !errors.Is(err, broken) {
+		if err := vxsndctl.run(append(args, "-u", path), full{broken}, io.Discard); !errors.Is(err, broken) {
 			t.Errorf("%q: got %v, want %v", args, err, broken)
 		}
-		if err := vxsndctl.run(append(args, "-u", path), full{syscall.EPIPE}); err != nil {
+		if err := vxsndctl.run(append(args, "-u", path), full{syscall.EPIPE}, io.Discard); err != nil {
 			t.Errorf("%q: got %v of a reader that has left, want nil", args, err)
 		}
 	}
@@ -338,7 +338,7 @@ func TestUptimeIsShortAndExact(t *testing.T) {
 }
 
 func TestAddressesOfAnyLengthStayInLine(t *testing.T) {
-	var b bytes.Buffer
+	var b screen
 	s := control.Status{SrcIP: netip.MustParseAddr("2001:db8:1111:2222:3333:4444:5555:6666"), Peers: []string{"a", "b", "c"}}
 	showAddresses(&b, &s)
 	lines := strings.Split(b.String(), "\n")

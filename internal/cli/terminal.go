@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"bytes"
+	"io"
+	"os"
+
+	"github.com/fatih/color"
+	"golang.org/x/term"
+)
+
+// A terminal is what is known of where output goes. The zero value is no
+// terminal: neither colours nor a width to keep to.
+type terminal struct {
+	on     bool // it is one
+	width  int  // in columns, 0 for no bound
+	height int  // in lines, 0 where that is not known
+	colour bool
+}
+
+// terminalOf looks what w is. NO_COLOR, whatever it is but empty, and a dumb
+// terminal have no colours (https://no-color.org).
+func terminalOf(w io.Writer) terminal {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return terminal{}
+	}
+	kind := os.Getenv("TERM")
+	t := terminal{on: true, colour: os.Getenv("NO_COLOR") == "" && kind != "" && kind != "dumb"}
+	if width, height, err := term.GetSize(int(f.Fd())); err == nil {
+		t.width, t.height = width, height
+	}
+	return t
+}
+
+// A style is how a text looks on a terminal that has colours.
+type style int
+
+const (
+	plain   style = iota
+	good          // as it should be
+	bad           // an operator must act
+	warning       // an operator should look at it
+	faint         // of less interest: heads
+	strong        // titles
+)
+
+var styles = func() map[style]*color.Color {
+	made := map[style]*color.Color{
+		good: color.New(color.FgGreen), bad: color.New(color.FgRed), warning: color.New(color.FgYellow),
+		faint: color.New(color.Faint), strong: color.New(color.Bold),
+	}
+	for _, c := range made {
+		c.EnableColor() // whether is for the terminal to say
+	}
+	return made
+}()
+
+// paint returns text in a style, where the terminal has colours.
+func (t terminal) paint(s style, text string) string {
+	if c := styles[s]; t.colour && c != nil && text != "" {
+		return c.Sprint(text)
+	}
+	return text
+}
+
+// A screen is a text in the making for a terminal.
+type screen struct {
+	bytes.Buffer
+	terminal
+}
+
+// newScreen returns an empty screen for the output.
+func (c *ctlCall) newScreen() *screen { return &screen{terminal: c.terminal} }
