@@ -13,6 +13,7 @@ const (
 	MaxAnswer      = maxAnswer
 	DefaultClients = defaultClients
 	RootClients    = rootClients
+	MaxStreams     = maxStreams
 )
 
 // Bind opens the socket with nothing done to its mode afterwards.

@@ -35,7 +35,9 @@ func newHall(t *testing.T, places int) *hall {
 		}
 		return nil
 	}}
-	o := control.Options{Path: filepath.Join(mkdir(t), "s"), Commands: append(commands(), hold), MaxClients: places}
+	follow := hold
+	follow.Name, follow.Stream = "follow", true
+	o := control.Options{Path: filepath.Join(mkdir(t), "s"), Commands: append(commands(), hold, follow), MaxClients: places}
 	h.harness = start(t, o, func(s *control.Server) { h.server = s })
 	if err := os.Chmod(h.path, 0o666); err != nil {
 		t.Fatal(err)
