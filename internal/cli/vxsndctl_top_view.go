@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// A topView is what top shows: figures, and how the user wants to see them.
+type topView struct {
+	terminal
+	rates    *trafficRates
+	interval time.Duration
+	order    topOrder
+	offset   int // rows scrolled past
+}
+
+// topColumns are the columns of top, in the order of topOrder.
+var topColumns = [numOrders]struct {
+	head  string
+	width int
+	cell  func(*trafficRate) string
+}{
+	{"VNI", 8, func(r *trafficRate) string { return strconv.FormatUint(uint64(r.VNI), 10) }},
+	{"Members", 9, func(r *trafficRate) string { return strconv.Itoa(r.Members) }},
+	{"Packets/s", 12, func(r *trafficRate) string { return figure(r.Packets) }},
+	{"Copies/s", 12, func(r *trafficRate) string { return figure(r.Copies) }},
+	{"Mbit/s in", 12, func(r *trafficRate) string { return figure(megabits(r.Bytes)) }},
+	{"Mbit/s out", 12, func(r *trafficRate) string { return figure(megabits(r.CopyBytes)) }},
+	{"Drops/s", 12, func(r *trafficRate) string { return figure(r.Drops) }},
+}
+
+// topRow is the row of one VNI, or of all others together.
+func topRow(r *trafficRate, name string, known bool) string {
+	var b strings.Builder
+	for i, c := range topColumns {
+		text := c.cell(r)
+		switch {
+		case i == int(byVNI):
+			text = cmp.Or(name, text)
+		case i == int(byMembers) && name != "" || i > int(byMembers) && !known:
+			text = "-"
+		}
+		fmt.Fprintf(&b, "%*s", c.width, text)
+	}
+	return b.String()
+}
+
+// figure returns a rate with as many digits as say something.
+func figure(rate float64) string {
+	if rate > 0 && rate < 99.95 {
+		return strconv.FormatFloat(max(rate, 0.1), 'f', 1, 64)
+	}
+	return strconv.FormatFloat(rate, 'f', 0, 64)
+}
+
+func megabits(bytes float64) float64 { return bytes * 8 / 1e6 }
+
+// head returns what is above the table: who, totals, and why packets are dropped.
+func (v *topView) head() []string {
+	r, s := v.rates, &v.rates.status
+	ready := "ready"
+	if !s.Ready {
+		ready = "not ready"
+	}
+	rate := func(n float64, format string) string {
+		text := figure(n)
+		if r.Seconds <= 0 {
+			text = "-"
+		}
+		return fmt.Sprintf(format, text)
+	}
+	return []string{
+		fmt.Sprintf("%s %s, up %s, engine %s, %s", s.Program, s.Version, uptime(s.UptimeSeconds), s.Engine, ready),
+		rate(r.Total.Packets, "Received %12s packets/s") + rate(megabits(r.Total.Bytes), "%12s Mbit/s"),
+		rate(r.Total.Copies, "Sent     %12s copies/s ") + rate(megabits(r.Total.CopyBytes), "%12s Mbit/s"),
+		rate(r.Total.Drops, "Dropped  %12s /s") + dropReasons(r.Total.Reasons),
+		fmt.Sprintf("Table    %12d members in %s", r.Members, amount(s.VNIs, "VNI", "VNIs")),
+	}
+}
+
+// dropReasons lists why packets and copies are dropped, the most frequent first.
+func dropReasons(reasons map[string]float64) string {
+	var text strings.Builder
+	for _, reason := range slices.SortedFunc(maps.Keys(reasons), func(a, b string) int {
+		return cmp.Or(cmp.Compare(reasons[b], reasons[a]), cmp.Compare(a, b))
+	}) {
+		fmt.Fprintf(&text, "  %s %s", reason, figure(reasons[reason]))
+	}
+	return text.String()
+}
+
+// rows returns the rows of the table.
+func (v *topView) rows() []string {
+	known := v.rates.Seconds > 0
+	var rows []string
+	// It comes first, for it is where drops are that no VNI explains.
+	if o := &v.rates.Other; o.Packets+o.Copies+o.Drops > 0 {
+		rows = append(rows, topRow(o, "other", known))
+	}
+	for _, r := range v.rates.sorted(v.order) {
+		rows = append(rows, topRow(&r, "", known))
+	}
+	return rows
+}
+
+// heads returns the heads of the table, that of the order marked.
+func (v *topView) heads(mark bool) string {
+	var b strings.Builder
+	for i, c := range topColumns {
+		text := c.head
+		if mark && i == int(v.order) {
+			text = "*" + text
+		}
+		fmt.Fprintf(&b, "%*s", c.width, text)
+	}
+	return b.String()
+}
+
+// block returns all of it, for a file or a pipe.
+func (v *topView) block() string {
+	lines := append([]string{v.rates.At.Local().Format(time.RFC3339)}, v.head()...)
+	lines = append(append(lines, "", v.heads(false)), v.rows()...)
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// The control sequences that a terminal of today has in common with xterm
+// (ECMA-48, and xterm's private modes for the alternate screen and the cursor).
+const (
+	screenEnter = "\x1b[?1049h\x1b[?25l"
+	screenLeave = "\x1b[?25h\x1b[?1049l"
+	cursorHome  = "\x1b[H"
+	eraseLine   = "\x1b[K"
+	reverse     = "\x1b[7m"
+	normal      = "\x1b[m"
+)
+
+// frame returns what draws all of it over what was there before: nothing is
+// erased that is not replaced in the same write, so that nothing flickers.
+func (v *topView) frame(now time.Time) string {
+	head := v.head()
+	clock := fmt.Sprintf("every %v  %s", v.interval, now.Format(time.TimeOnly))
+	if room := v.width - utf8.RuneCountInString(head[0]) - len(clock); room > 1 {
+		head[0] += strings.Repeat(" ", room) + clock
+	}
+	lines := append(head, "", v.heads(true))
+	const footer = 1
+	all := v.rows()
+	room := max(v.height-len(lines)-footer, 0)
+	v.offset = max(min(v.offset, len(all)-room), 0)
+	shown := all[v.offset:min(v.offset+room, len(all))]
+	headLine := len(lines) - 1
+	lines = append(lines, shown...)
+	for len(lines) < v.height-footer {
+		lines = append(lines, "")
+	}
+	last := "q quit  ← → sort by  ↑ ↓ scroll"
+	if len(all) > room {
+		last += fmt.Sprintf("  %d to %d of %d", v.offset+1, v.offset+len(shown), len(all))
+	}
+	lines = append(lines[:min(len(lines), max(v.height-footer, 0))], last)
+
+	var b strings.Builder
+	b.WriteString(cursorHome)
+	for i, line := range lines {
+		line = clip(line, v.width)
+		// A line that fills its width has nothing to erase but its last column.
+		erase := eraseLine
+		if utf8.RuneCountInString(line) >= v.width {
+			erase = ""
+		}
+		switch {
+		case i == headLine:
+			line = reverse + line + strings.Repeat(" ", max(v.width-utf8.RuneCountInString(line), 0)) + normal
+		case i == 0:
+			line = v.paint(strong, line)
+		case i == len(lines)-1:
+			line = v.paint(faint, line)
+		}
+		b.WriteString(line + erase)
+		if i < len(lines)-1 {
+			b.WriteString("\r\n")
+		}
+	}
+	return b.String()
+}
