@@ -167,10 +167,11 @@ func (c *Conn) SendBuffer() int { return buffer(c.fd, unix.SO_SNDBUF) }
 
 // Indexes into the answer to SO_MEMINFO (linux/sock_diag.h, Linux 4.12).
 const (
-	memInfoSent  = 2 // SK_MEMINFO_WMEM_ALLOC
-	memInfoSend  = 3 // SK_MEMINFO_SNDBUF
-	memInfoDrops = 8 // SK_MEMINFO_DROPS
-	memInfoLen   = 9
+	memInfoReceived = 0 // SK_MEMINFO_RMEM_ALLOC
+	memInfoSent     = 2 // SK_MEMINFO_WMEM_ALLOC
+	memInfoSend     = 3 // SK_MEMINFO_SNDBUF
+	memInfoDrops    = 8 // SK_MEMINFO_DROPS
+	memInfoLen      = 9
 )
 
 func (c *Conn) memInfo() (info [memInfoLen]uint32, ok bool) {
@@ -185,6 +186,14 @@ func (c *Conn) memInfo() (info [memInfoLen]uint32, ok bool) {
 func (c *Conn) Drops() (uint32, bool) {
 	info, ok := c.memInfo()
 	return info[memInfoDrops], ok
+}
+
+// Queued returns the memory that is taken by datagrams which nobody has read yet
+// and by packets which have not left the machine yet, bytes: more than they are
+// long. Of a socket that cannot tell it is 0.
+func (c *Conn) Queued() (receive, send int) {
+	info, _ := c.memInfo()
+	return int(info[memInfoReceived]), int(info[memInfoSent])
 }
 
 // Backlog returns the share of the send buffer that is taken by packets which

@@ -19,6 +19,7 @@ type DataConfig struct {
 	Receive int            // receive buffer, bytes
 	Timeout time.Duration  // after which a read gives up with ErrTimeout
 	Shared  bool           // SO_REUSEPORT: one of a group of sockets on the address
+	Stamp   bool           // tell when datagrams were received, since Linux 5.1
 }
 
 // ListenData opens a socket that receives UDP datagrams with their TTL, TOS
@@ -33,6 +34,9 @@ func ListenData(c DataConfig) (*Conn, error) {
 		opts = append(opts, Option{Name: "SO_REUSEPORT", Level: unix.SOL_SOCKET, Opt: unix.SO_REUSEPORT, Value: 1, Mandatory: true})
 	}
 	opts = append(opts, Option{Name: "SO_RXQ_OVFL", Level: unix.SOL_SOCKET, Opt: unix.SO_RXQ_OVFL, Value: 1})
+	if c.Stamp {
+		opts = append(opts, Option{Name: "SO_TIMESTAMPNS", Level: unix.SOL_SOCKET, Opt: unix.SO_TIMESTAMPNS_NEW, Value: 1})
+	}
 	if v6 {
 		opts = append(opts,
 			Option{Name: "IPV6_V6ONLY", Level: unix.IPPROTO_IPV6, Opt: unix.IPV6_V6ONLY, Value: 1, Mandatory: true},
@@ -66,6 +70,20 @@ func ListenData(c DataConfig) (*Conn, error) {
 		return nil, fmt.Errorf("listen udp %s: %w", c.Addr, err)
 	}
 	return s, nil
+}
+
+// ShowDestination has the datagrams of a socket of ListenData tell, or no longer
+// tell, to which address they were sent. like names the socket's family.
+// Datagrams that are queued already tell it too.
+func (c *Conn) ShowDestination(like netip.Addr, on bool) error {
+	o := Option{Name: "IP_PKTINFO", Level: unix.IPPROTO_IP, Opt: unix.IP_PKTINFO, Mandatory: true}
+	if !like.Is4() {
+		o.Name, o.Level, o.Opt = "IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+	}
+	if on {
+		o.Value = 1
+	}
+	return o.set(c.fd)
 }
 
 // OpenRaw opens a raw socket that sends packets whose IP header the caller
@@ -170,6 +188,9 @@ func (f *Fragmenter) Send(src, dst netip.Addr, ttl, tos uint8, udp, payload []by
 
 // WaitWritable is Conn.WaitWritable.
 func (f *Fragmenter) WaitWritable(d time.Duration) bool { return f.conn.WaitWritable(d) }
+
+// Queued is Conn.Queued.
+func (f *Fragmenter) Queued() (receive, send int) { return f.conn.Queued() }
 
 // Close releases the socket.
 func (f *Fragmenter) Close() error { return f.conn.Close() }

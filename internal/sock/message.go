@@ -27,8 +27,9 @@ const (
 	slabStride = maxDatagram + 3*64
 
 	// controlSpace holds the control messages of one datagram: TTL or hop
-	// limit, TOS or traffic class, and the drop counter, 24 bytes each.
-	controlSpace = 128
+	// limit, TOS or traffic class and the drop counter, 24 bytes each, the time,
+	// 32, and the address, up to 40.
+	controlSpace = 192
 
 	// loopedLen is the length that the socket's filter cuts looped datagrams
 	// to: shorter than anything that is of use.
@@ -43,6 +44,12 @@ type Datagram struct {
 	TTL       uint8          // received TTL or hop limit
 	TOS       uint8          // received TOS or traffic class: DSCP and ECN
 	Truncated bool
+	// Received is when the machine received it, ns since 1970 (CLOCK_REALTIME),
+	// or 0 where the socket does not tell.
+	Received int64
+	// Destination is the address that it was sent to, or the zero value where
+	// the socket does not tell.
+	Destination netip.Addr
 	// Looped says that this machine sent it to itself. All but three bytes of
 	// the payload are cut off then; any other datagram of three bytes loses one.
 	Looped bool
@@ -115,7 +122,7 @@ func (in *Inbox) Datagram(i int, d *Datagram) {
 	d.Payload = in.slab[off : off+int(min(m.n, maxDatagram))]
 	d.Truncated = m.hdr.Flags&unix.MSG_TRUNC != 0
 	d.Looped = len(d.Payload) == loopedLen
-	d.TTL, d.TOS = 0, 0
+	d.TTL, d.TOS, d.Received, d.Destination = 0, 0, 0, netip.Addr{}
 	d.Source = source(&in.names[i])
 	in.parseControl(in.control[i*controlSpace:i*controlSpace+int(min(m.hdr.Controllen, controlSpace))], d)
 }
@@ -172,6 +179,18 @@ func (in *Inbox) parseControl(b []byte, d *Datagram) {
 		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_RXQ_OVFL:
 			if len(data) >= 4 {
 				in.drops, in.dropped = binary.NativeEndian.Uint32(data), true
+			}
+		case h.Level == unix.SOL_SOCKET && h.Type == unix.SO_TIMESTAMPNS_NEW: // struct __kernel_timespec
+			if len(data) >= 16 {
+				d.Received = int64(binary.NativeEndian.Uint64(data))*1e9 + int64(binary.NativeEndian.Uint64(data[8:]))
+			}
+		case h.Level == unix.IPPROTO_IP && h.Type == unix.IP_PKTINFO:
+			if len(data) >= unix.SizeofInet4Pktinfo {
+				d.Destination = netip.AddrFrom4([4]byte(data[8:])) // ipi_addr (ip(7))
+			}
+		case h.Level == unix.IPPROTO_IPV6 && h.Type == unix.IPV6_PKTINFO:
+			if len(data) >= unix.SizeofInet6Pktinfo {
+				d.Destination = netip.AddrFrom16([16]byte(data))
 			}
 		}
 		next := unix.CmsgSpace(size - unix.CmsgLen(0))

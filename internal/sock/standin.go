@@ -3,6 +3,7 @@
 package sock
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"unsafe"
 
@@ -37,6 +38,16 @@ func (m *Message) Deliver(d *Datagram) {
 		m.hdr.Namelen = unix.SizeofSockaddrInet6
 		c.addInt(unix.IPPROTO_IPV6, unix.IPV6_HOPLIMIT, int(d.TTL))
 		c.addInt(unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(d.TOS))
+	}
+	if d.Received != 0 {
+		b := c.add(unix.SOL_SOCKET, unix.SO_TIMESTAMPNS_NEW, 16)
+		binary.NativeEndian.PutUint64(b, uint64(d.Received/1e9))
+		binary.NativeEndian.PutUint64(b[8:], uint64(d.Received%1e9))
+	}
+	if a := d.Destination; a.Is4() {
+		*(*[4]byte)(c.add(unix.IPPROTO_IP, unix.IP_PKTINFO, unix.SizeofInet4Pktinfo)[8:]) = a.As4()
+	} else if a.Is6() {
+		*(*[16]byte)(c.add(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, unix.SizeofInet6Pktinfo)) = a.As16()
 	}
 	m.hdr.SetControllen(len(c.b))
 }
