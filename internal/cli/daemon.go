@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,9 +46,13 @@ type daemon struct {
 	service service
 	control *control.Server // nil where there is no management socket
 	checks  []preflight.Finding
+	demands chan demand   // for the goroutine that does what signals ask for
+	left    chan struct{} // closed when that has ended
 
-	mu      sync.Mutex    // guards what follows against base
+	// mu guards what follows, which that goroutine alone changes, against clients.
+	mu      sync.Mutex
 	loaded  config.Result // of the last successful load
+	over    overlay       // what was set since
 	running config.Config // what is in force
 }
 
@@ -59,6 +64,7 @@ func newDaemon(p config.Program, cl *commandLine, stdout, stderr io.Writer) *dae
 	}
 	return &daemon{
 		name: p.String(), stdout: stdout, stderr: stderr, background: cl.daemon && !cl.debug, started: time.Now(),
+		demands: make(chan demand), left: make(chan struct{}),
 		input: config.Input{
 			Program: p, File: cl.file, Required: cl.fileGiven, Flags: cl.options,
 			Dir: dir, RuntimeDir: os.Getenv("RUNTIME_DIRECTORY"),
@@ -258,9 +264,8 @@ func (d *daemon) open(ctx context.Context, id *process.Identity) error {
 // listenControl opens the management socket. Where nobody asked for it, a
 // service without one is better than none.
 func (d *daemon) listenControl() error {
-	s := control.New(control.Options{
-		Path: d.running.UDSFile, Commands: append(d.service.Commands(d.base), d.configCommand()), Log: d.log,
-	})
+	commands := slices.Concat(d.service.Commands(d.base), d.steerCommands(), []control.Command{d.configCommand()})
+	s := control.New(control.Options{Path: d.running.UDSFile, Commands: commands, Log: d.log})
 	err := s.Listen()
 	switch {
 	case err == nil:
@@ -339,9 +344,10 @@ func (d *daemon) loop(ctx context.Context, sig *signals) error {
 	return err
 }
 
-// attend tells when the service is ready, and does what signals ask for, until
-// ctx is done.
+// attend tells when the service is ready, and does what signals and clients ask
+// for, until ctx is done.
 func (d *daemon) attend(ctx context.Context, sig *signals) error {
+	defer close(d.left)
 	ready := d.service.Ready()
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
@@ -363,6 +369,9 @@ func (d *daemon) attend(ctx context.Context, sig *signals) error {
 			case <-ctx.Done():
 			case <-time.After(reloadPause):
 			}
+		case q := <-d.demands:
+			report, err := q.do(ctx, ready == nil)
+			q.answer <- outcome{report, err}
 		case <-sig.summary:
 			d.service.Summary()
 		}

@@ -5,6 +5,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
+	"vxsnd/internal/control"
 	"vxsnd/internal/startup"
 )
 
@@ -19,11 +21,15 @@ import (
 // storm are taken as one.
 const reloadPause = 100 * time.Millisecond
 
+// maxProblemLines bounds what one reload logs and reports of each kind.
+const maxProblemLines = 32
+
 // reload takes the configuration anew, all or nothing: what is wrong with it
-// is logged, and what was in force stays. The log file is opened anew in any
-// case, since whoever moved it asks for that in the same way. ready tells whether
-// READY has been said: before that a service manager knows of no reload.
-func (d *daemon) reload(ctx context.Context, ready bool) {
+// is logged and reported, and what was in force stays. What was set over the
+// files goes. The log file is opened anew in any case, since whoever moved it
+// asks for that in the same way. ready tells whether READY has been said: before
+// that a service manager knows of no reload.
+func (d *daemon) reload(ctx context.Context, ready bool) control.ReloadReport {
 	if ready {
 		d.notify.Reloading()
 		defer func() {
@@ -32,69 +38,99 @@ func (d *daemon) reload(ctx context.Context, ready bool) {
 			}
 		}()
 	}
+	var reopened []string
 	if err := d.log.Reopen(); err != nil {
-		d.log.WithError(err).Warn("log file not opened anew")
+		const text = "log file not opened anew"
+		d.log.WithError(err).Warn(text)
+		reopened = []string{text + ": " + err.Error()}
 	}
 	in := d.input
 	in.Regular = true // nobody stands by to write into a FIFO
 	// A default file that was read before may be missing because somebody is
 	// about to replace it; a restart is the way back to all defaults.
 	in.Required = in.Required || slices.Contains(d.loaded.Files, in.File)
+	var report control.ReloadReport
 	r, err := config.Load(in)
 	if err == nil {
-		err = d.change(r)
+		report, err = d.change(r)
 	}
-	if err == nil {
-		return
+	if err != nil {
+		var more int
+		report, more = d.refused(err)
+		for _, p := range report.Errors {
+			log := d.log.WithField(logrus.ErrorKey, p.Text)
+			if p.Hint != "" {
+				log = log.WithField("hint", p.Hint)
+			}
+			log.Error("configuration not reloaded, the one before stays")
+		}
+		if more > 0 {
+			d.log.WithField("count", more).Error("configuration not reloaded, more is wrong with it")
+			report.Errors = append(report.Errors, control.ReloadProblem{
+				Text: fmt.Sprintf("%d more problems", more), Hint: d.name + " -t with the flags of the daemon tells all",
+			})
+		}
+		report.Warnings = append(reopened, tellWarnings(r.Warnings)...) // they may tell why
+		return report
 	}
+	report.Warnings = append(reopened, report.Warnings...)
+	d.log.WithFields(logrus.Fields{"changed": len(report.Changed), "restart": len(report.Restart)}).Info("configuration reloaded")
+	d.mu.Lock()
+	d.loaded, d.over = r, overlay{}
+	d.mu.Unlock()
+	return report
+}
+
+// refused is the report of a configuration that is not brought into force, and
+// how many problems are not in it.
+func (d *daemon) refused(err error) (report control.ReloadReport, more int) {
 	ps, ok := problems(err)
 	if !ok {
-		d.kept(err, startup.Hint(err))
-		return
+		report.Errors = []control.ReloadProblem{{Text: err.Error(), Hint: startup.Hint(err)}}
+		return report, 0
 	}
-	for i, p := range ps {
-		if i == maxProblemLines {
-			d.log.WithField("count", len(ps)-i).Error("configuration not reloaded, more is wrong with it")
-			break
-		}
+	for _, p := range ps[:min(len(ps), maxProblemLines)] {
 		hint := p.Hint
 		if errors.Is(p, fs.ErrNotExist) {
 			if hint = "put the file back"; !d.input.Required {
 				hint += ", or restart to go on with the defaults"
 			}
 		}
-		d.kept(p, hint)
+		report.Errors = append(report.Errors, control.ReloadProblem{Text: p.Error(), Hint: hint})
 	}
+	return report, len(ps) - len(report.Errors)
 }
 
-// kept says why a reload has changed nothing, and what to do about it.
-func (d *daemon) kept(err error, hint string) {
-	log := d.log.WithError(err)
-	if hint != "" {
-		log = log.WithField("hint", hint)
+// tellWarnings returns warnings as lines, up to a bound.
+func tellWarnings(ws []*config.Problem) (lines []string) {
+	for i, w := range ws {
+		if i == maxProblemLines {
+			return append(lines, fmt.Sprintf("%d more warnings", len(ws)-i))
+		}
+		lines = append(lines, w.Error())
 	}
-	log.Error("configuration not reloaded, the one before stays")
+	return lines
 }
-
-// maxProblemLines bounds what one reload logs.
-const maxProblemLines = 32
 
 // change brings a configuration into force, as far as that is possible without
 // a restart, and says what changed.
-func (d *daemon) change(r config.Result) error {
+func (d *daemon) change(r config.Result) (report control.ReloadReport, err error) {
 	next := r.Config.WithStatic(&d.running)
 	logs, err := d.log.Prepare(d.logOptions(&next))
 	if err != nil {
-		return err
+		return report, err
 	}
 	parts, err := d.service.Prepare(next)
 	if err != nil {
 		logs.Discard()
-		return err
+		return report, err
 	}
 	parts.Commit()
+	report.Warnings = tellWarnings(r.Warnings)
 	if d.background && next.LogDest.Kind == config.DestStdout {
-		d.log.Warn("log goes to standard output from now on: from the background that is nowhere")
+		const text = "log goes to standard output from now on: from the background that is nowhere"
+		d.log.Warn(text)
+		report.Warnings = append(report.Warnings, text)
 	} else if next.LogDest != d.running.LogDest {
 		d.log.WithField("logdest", next.LogDest).Info("log goes on elsewhere")
 	}
@@ -107,20 +143,19 @@ func (d *daemon) change(r config.Result) error {
 		}
 		d.log.WithError(w).Warn("configuration taken with a reservation")
 	}
-	changed, restart := 0, 0
 	for _, c := range config.Diff(d.input.Program, &d.running, &r.Config) {
 		l := d.log.WithFields(logrus.Fields{"option": c.Option, "old": c.Old, "new": c.New})
+		o := control.OptionChange{Name: c.Option, Old: c.Old, New: c.New}
 		if c.Reload {
-			changed++
+			report.Changed = append(report.Changed, o)
 			l.Info("option changed")
 		} else {
-			restart++
+			report.Restart = append(report.Restart, o)
 			l.Warn("option not changed: it needs a restart")
 		}
 	}
-	d.log.WithFields(logrus.Fields{"changed": changed, "restart": restart}).Info("configuration reloaded")
 	d.mu.Lock()
-	d.loaded, d.running = r, next
+	d.running = next
 	d.mu.Unlock()
-	return nil
+	return report, nil
 }
