@@ -15,8 +15,9 @@ import (
 // while the node runs. It is safe for concurrent use but for run, which is
 // called once.
 type flooding struct {
-	swap  chan swap
-	ended chan struct{} // closed when run has returned
+	swap     chan swap
+	ended    chan struct{} // closed when run has returned
+	captures *captures     // told of each engine
 
 	mu     sync.Mutex // guards what follows
 	engine flood.Engine
@@ -29,7 +30,9 @@ type swap struct {
 	done chan struct{} // closed when it is in place
 }
 
-func newFlooding() *flooding { return &flooding{swap: make(chan swap), ended: make(chan struct{})} }
+func newFlooding(c *captures) *flooding {
+	return &flooding{swap: make(chan swap), ended: make(chan struct{}), captures: c}
+}
 
 // current returns the engine, nil where nothing is flooded.
 func (f *flooding) current() flood.Engine {
@@ -42,6 +45,7 @@ func (f *flooding) set(e flood.Engine) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.engine = e
+	f.captures.attach(e)
 }
 
 // run floods until ctx is done or an engine fails.
@@ -87,6 +91,7 @@ func (f *flooding) retire(e flood.Engine, err error) error {
 	f.mu.Lock()
 	f.past = f.past.Plus(e.Counters())
 	f.engine = nil
+	f.captures.attach(nil)
 	f.mu.Unlock()
 	if cerr := e.Close(false); err == nil {
 		err = cerr

@@ -51,7 +51,7 @@ func (e *fakeEngine) Counters() metrics.FloodCount { return metrics.FloodCount{P
 
 func TestEnginesTakeTurns(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	f := newFlooding()
+	f := newFlooding(newCaptures(1))
 	first, second := newFakeEngine(3), newFakeEngine(4)
 	f.set(first)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -85,7 +85,7 @@ func TestEnginesTakeTurns(t *testing.T) {
 
 func TestEngineThatFailsEndsFlooding(t *testing.T) {
 	defer goleak.VerifyNone(t)
-	f := newFlooding()
+	f := newFlooding(newCaptures(1))
 	e := newFakeEngine(0)
 	f.set(e)
 	e.fail <- errors.New("socket is gone")

@@ -219,6 +219,36 @@ func (g *guard) names() (names map[netip.AddrPort]string, failed map[string]erro
 	return names, failed
 }
 
+// whose says in words whose address a is, which the table excludes as e.
+func (g *guard) whose(a netip.Addr, e fdb.Exclusion) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	named := func(ps []config.Peer) (string, bool) {
+		for _, p := range ps {
+			if slices.Contains(g.addrsLocked(p), a) {
+				return p.String(), true
+			}
+		}
+		return "", false
+	}
+	if slices.Contains(g.service, a) {
+		return "the address of this service node"
+	}
+	if slices.Contains(g.own, a) {
+		return "an address of this machine"
+	}
+	if p, ok := named(g.peers); ok {
+		return "peer " + p
+	}
+	if p, ok := named(g.proxies); ok {
+		return "proxy " + p
+	}
+	if e == fdb.ExcludedDenied {
+		return "a denied address"
+	}
+	return "a service node, by what it sent"
+}
+
 // excludeLocked hands the table the whole set. mu is held over it, so that
 // the last set wins.
 func (g *guard) excludeLocked() {

@@ -5,7 +5,9 @@ package node
 import (
 	"cmp"
 	"context"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"vxsnd/internal/control"
@@ -23,6 +25,63 @@ const (
 	// not read neither gets the memory of the machine nor keeps others waiting.
 	maxWhole = 4
 )
+
+// list sends the entries that args name.
+func (n *Node) list(ctx context.Context, l *lister, args *control.FDBArgs, send func(any) error) error {
+	w := wanted{vtep: args.VTEP, source: fdb.NumSources}
+	if args.Source != "" {
+		var names []string
+		for s := range fdb.Source(fdb.NumSources) {
+			names = append(names, s.String())
+		}
+		i := slices.Index(names, args.Source)
+		if i < 0 {
+			return badArgument("source %.32q is none of %s", args.Source, strings.Join(names, ", "))
+		}
+		w.source = fdb.Source(i)
+	}
+	if args.VNI == nil {
+		return l.send(ctx, n.table.VNIs(nil), w, n.withVia(send))
+	}
+	vni, err := checkVNI(*args.VNI)
+	if err != nil {
+		return err
+	}
+	return l.send(ctx, []vxlan.VNI{vni}, w, n.withVia(send))
+}
+
+// withVia has send tell by which peer static members came.
+func (n *Node) withVia(send func(any) error) func(any) error {
+	return func(v any) error {
+		part, _ := v.(control.FDBPart)
+		for i := range part {
+			if e := &part[i]; e.Source == fdb.Peer.String() && e.Seconds == nil {
+				e.Via, _ = n.group.Via(vxlan.VNI(e.VNI), e.Address)
+			}
+		}
+		return send(v)
+	}
+}
+
+// everything wants all entries.
+var everything = wanted{source: fdb.NumSources}
+
+// A wanted says which entries a listing is to have: those of addresses in vtep,
+// unless it is not valid, and of source, unless it is fdb.NumSources.
+type wanted struct {
+	vtep   netip.Prefix
+	source fdb.Source
+}
+
+// pick removes from es what is not wanted.
+func (w wanted) pick(es []fdb.Entry) []fdb.Entry {
+	if w == everything {
+		return es
+	}
+	return slices.DeleteFunc(es, func(e fdb.Entry) bool {
+		return w.vtep.IsValid() && !w.vtep.Contains(e.Addr) || w.source < fdb.NumSources && e.Source != w.source
+	})
+}
 
 // A lister answers for the entries of the table. It may be used concurrently.
 type lister struct {
@@ -47,8 +106,8 @@ type page struct {
 	whole   bool     // has a place in lister.whole
 }
 
-// send sends the entries of vnis, in their order.
-func (l *lister) send(ctx context.Context, vnis []vxlan.VNI, send func(any) error) error {
+// send sends the entries of vnis that are wanted, in their order.
+func (l *lister) send(ctx context.Context, vnis []vxlan.VNI, w wanted, send func(any) error) error {
 	defer l.forget()
 	part := make(control.FDBPart, 0, control.MaxPart)
 	var p page
@@ -56,7 +115,7 @@ func (l *lister) send(ctx context.Context, vnis []vxlan.VNI, send func(any) erro
 	var last fdb.Entry
 	for len(vnis) > 0 {
 		var err error
-		if vnis, err = l.next(ctx, &p, vnis, &last); err != nil {
+		if vnis, err = l.next(ctx, &p, vnis, w, &last); err != nil {
 			return err
 		}
 		for i := range p.entries {
@@ -79,10 +138,10 @@ func (l *lister) send(ctx context.Context, vnis []vxlan.VNI, send func(any) erro
 	return send(part)
 }
 
-// next makes p what comes in vnis after last, which is of no account if it is of
+// next makes p what is wanted and comes in vnis after last, which is of no account if it is of
 // another VNI than the first. It returns the VNIs that are left. It waits for its
 // turn, which comes soon.
-func (l *lister) next(ctx context.Context, p *page, vnis []vxlan.VNI, last *fdb.Entry) ([]vxlan.VNI, error) {
+func (l *lister) next(ctx context.Context, p *page, vnis []vxlan.VNI, w wanted, last *fdb.Entry) ([]vxlan.VNI, error) {
 	var all []fdb.Entry
 	select {
 	case all = <-l.turn:
@@ -92,7 +151,7 @@ func (l *lister) next(ctx context.Context, p *page, vnis []vxlan.VNI, last *fdb.
 	defer func() { l.turn <- all }()
 	p.now, p.entries = clock(), p.entries[:0]
 	for len(vnis) > 0 && len(p.entries) < pageEntries {
-		all = l.table.Entries(p.now, vnis[0], all[:0])
+		all = w.pick(l.table.Entries(p.now, vnis[0], all[:0]))
 		after := last
 		if last.VNI != vnis[0] || !last.Addr.IsValid() {
 			after = nil
@@ -174,13 +233,20 @@ func shownEntry(now fdb.Time, e *fdb.Entry) control.FDBEntry {
 	s := control.FDBEntry{
 		VNI: uint32(e.VNI), Address: e.Addr, Source: e.Source.String(), Identifier: e.Identifier,
 	}
-	if e.Expires != fdb.Never {
-		left := int64((e.Expires.Sub(now) + time.Second - 1) / time.Second)
-		s.Seconds = &left
-	}
+	s.Seconds = secondsLeft(now, e.Expires)
 	if e.Source == fdb.Data || e.Source == fdb.Registration || e.Source == fdb.Peer {
 		ago := int64(max(0, now.Sub(e.Heard)) / time.Second)
 		s.LastHeard = &ago
 	}
 	return s
+}
+
+// secondsLeft returns the time until expires in seconds, rounded up; nil where
+// that is never.
+func secondsLeft(now, expires fdb.Time) *int64 {
+	if expires == fdb.Never {
+		return nil
+	}
+	left := int64(max(0, expires.Sub(now)+time.Second-1) / time.Second)
+	return &left
 }

@@ -65,7 +65,7 @@ func TestAListingHasEachEntryOnceAndInOrder(t *testing.T) {
 				}
 			}
 			var got []key
-			check(t, l.send(context.Background(), table.VNIs(nil), func(v any) error {
+			check(t, l.send(context.Background(), table.VNIs(nil), everything, func(v any) error {
 				for _, e := range v.(control.FDBPart) {
 					got = append(got, key{e.VNI, e.Address, e.Source})
 				}
@@ -115,7 +115,7 @@ func TestClientsThatDoNotReadHoldLittle(t *testing.T) {
 	wait.Add(clients)
 	for range clients {
 		done.Go(func() {
-			err := l.send(context.Background(), vnis, func(any) error {
+			err := l.send(context.Background(), vnis, everything, func(any) error {
 				wait.Done()
 				<-release
 				return gone
@@ -133,7 +133,7 @@ func TestClientsThatDoNotReadHoldLittle(t *testing.T) {
 	}
 	// Nobody waits for them.
 	got := 0
-	check(t, l.send(context.Background(), vnis, func(v any) error {
+	check(t, l.send(context.Background(), vnis, everything, func(v any) error {
 		got += len(v.(control.FDBPart))
 		return nil
 	}))
@@ -152,7 +152,7 @@ func TestAListingThatWaitsForItsTurnEndsWithTheServer(t *testing.T) {
 	<-l.turn
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 	defer cancel()
-	err := l.send(ctx, []vxlan.VNI{0}, func(any) error { return nil })
+	err := l.send(ctx, []vxlan.VNI{0}, everything, func(any) error { return nil })
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v, want %v", err, context.DeadlineExceeded)
 	}

@@ -25,6 +25,7 @@ import (
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/flood"
 	"vxsnd/internal/logging"
+	"vxsnd/internal/metrics"
 	"vxsnd/internal/peer"
 	"vxsnd/internal/register"
 	"vxsnd/internal/sock"
@@ -55,6 +56,14 @@ type Node struct {
 
 	grouping sync.Mutex // held while the group is configured
 
+	// changing holds a value while static members are changed, or are about to be:
+	// from Prepare to Commit or Discard, and for each command of an operator.
+	changing chan struct{}
+
+	traffic  *metrics.Traffic
+	latency  metrics.Latency
+	captures *captures
+
 	mu      sync.Mutex // guards what follows
 	cfg     config.Config
 	anycast *anycast.Address // nil while none is kept
@@ -64,11 +73,16 @@ type Node struct {
 // says what of the configuration cannot be built.
 func New(cfg config.Config, log logrus.FieldLogger) (*Node, error) {
 	log = logging.OrDiscard(log)
-	n := &Node{cfg: cfg, log: log, table: fdb.New(tableOptions(&cfg)), flooding: newFlooding(), ready: make(chan struct{}), reannounce: make(chan struct{}, 1)}
+	n := &Node{
+		cfg: cfg, log: log, table: fdb.New(tableOptions(&cfg)), captures: newCaptures(cfg.CaptureRate),
+		traffic: metrics.NewTraffic(trafficLimits(&cfg)),
+		ready:   make(chan struct{}), reannounce: make(chan struct{}, 1), changing: make(chan struct{}, 1),
+	}
+	n.flooding = newFlooding(n.captures)
 	n.guard = newGuard(&cfg, n.table, log)
 	add, _ := memberChanges(nil, cfg.VTEPMembership)
-	if _, err := n.addMembers(add); err != nil {
-		return nil, err
+	if _, no := n.addMembers(add); no != nil {
+		return nil, no.ofConfiguration()
 	}
 	return n, nil
 }
@@ -134,34 +148,49 @@ func floodSettings(c *config.Config) flood.Settings {
 // memberBatch is how many static members are taken in at once.
 const memberBatch = 1024
 
-// addMembers takes in static members of the configuration, up to the batch with
-// the first for which there is no room, which the error names. It returns those
-// that may have been taken in.
-func (n *Node) addMembers(us []fdb.Update) (taken []fdb.Update, err error) {
+// addMembers takes in static members, up to the batch with the first that the
+// table refuses. It returns those that may have been taken in, and that refusal.
+func (n *Node) addMembers(us []fdb.Update) (taken []fdb.Update, _ *refused) {
 	for i := 0; i < len(us); i += memberBatch {
 		batch := us[i:min(i+memberBatch, len(us))]
 		taken = us[:i+len(batch)]
 		if n.table.Apply(clock(), batch).Refused == [fdb.NumRefusals]int{} {
 			continue
 		}
-		for _, u := range batch {
-			for why, count := range n.table.Apply(clock(), []fdb.Update{u}).Refused {
-				if count > 0 {
-					return taken, membershipError(u, fdb.Refusal(why))
-				}
+		for k, u := range batch {
+			if why, ok := refusal(n.table.Apply(clock(), batch[k:k+1])); !ok {
+				return taken, &refused{u, why, i + k}
 			}
 		}
 	}
 	return taken, nil
 }
 
-// membershipError says which static member has no room, and what would make it.
-func membershipError(u fdb.Update, why fdb.Refusal) error {
-	option, ok := capNames[why]
-	if !ok {
-		return fmt.Errorf("vtep_membership: %s in VNI %s: not taken in (%s)", u.Addr, u.VNI, why)
+// refusal returns why a single update was refused; ok is true where it was not.
+func refusal(r fdb.Result) (_ fdb.Refusal, ok bool) {
+	for why, count := range r.Refused {
+		if count > 0 {
+			return fdb.Refusal(why), false
+		}
 	}
-	return fmt.Errorf("vtep_membership: %s in VNI %s: no room, raise %s", u.Addr, u.VNI, option)
+	return 0, true
+}
+
+// A refused is a static member that the table did not take in.
+type refused struct {
+	fdb.Update
+	why  fdb.Refusal
+	item int // which one of those that were to be taken in it is
+}
+
+// ofConfiguration says which static member of the configuration has no room, and
+// what would make it.
+func (r *refused) ofConfiguration() error {
+	option, ok := capNames[r.why]
+	if !ok {
+		return fmt.Errorf("vtep_membership: %s in VNI %s: not taken in (%s)", r.Addr, r.VNI, r.why)
+	}
+	return fmt.Errorf("vtep_membership: %s in VNI %s: no room, raise %s", r.Addr, r.VNI, option)
 }
 
 // Listen opens all sockets. Errors match ErrBind or ErrPrivilege where they
@@ -231,6 +260,8 @@ func (n *Node) newEngine(c *config.Config) (flood.Engine, error) {
 		Clock:      clock,
 		Neighbours: n.underlay,
 		Settings:   floodSettings(c),
+		Traffic:    n.traffic,
+		Latency:    &n.latency,
 		Log:        n.log,
 	}, n.table)
 	if err := engine.Listen(); err != nil {
@@ -334,6 +365,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.underlay.Run(gctx, n.guard.setOwn) })
 	g.Go(func() error { return n.guard.resolve(gctx) })
 	g.Go(func() error { return n.sweep(gctx) })
+	g.Go(func() error { return n.forget(gctx) })
 	n.control, n.ran = nil, true // Run closes the sockets of registration and group
 	g.Go(func() error { return n.register.Run(gctx) })
 	g.Go(func() error { return n.flooding.run(gctx) })

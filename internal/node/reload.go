@@ -28,18 +28,25 @@ type Change struct {
 // only the dynamic part counts. Where it fails the node goes on as before; the
 // error says what of the configuration cannot be, and matches ErrBind or
 // ErrPrivilege like those of Listen. It is called between Listen and the
-// end of Run, by one goroutine at a time.
-func (n *Node) Prepare(cfg config.Config) (*Change, error) {
+// end of Run, by one goroutine at a time. What operators change by command waits
+// until it is committed or discarded.
+func (n *Node) Prepare(cfg config.Config) (_ *Change, err error) {
+	n.changing <- struct{}{}
+	defer func() {
+		if err != nil {
+			<-n.changing
+		}
+	}()
 	old := n.config()
 	cfg.Static = old.Static
-	if err := n.mayInstall(&cfg); err != nil {
+	if err = n.mayInstall(&cfg); err != nil {
 		return nil, n.explainReload(err)
 	}
 	c := &Change{n: n, cfg: cfg}
 	add, gone := memberChanges(old.VTEPMembership, cfg.VTEPMembership)
 	// What a start would refuse must not come into force either.
 	if len(add) > 0 || cfg.Limits != old.Limits {
-		if _, err := New(cfg, nil); err != nil {
+		if _, err = New(cfg, nil); err != nil {
 			return nil, err
 		}
 	}
@@ -55,21 +62,28 @@ func (n *Node) Prepare(cfg config.Config) (*Change, error) {
 	// until then there is room for their successors beside them.
 	o := tableOptions(&cfg)
 	o.LearnHoldtime = holdtime(old.Holdtime) // a refusal must not have let members expire
-	o.VNIs += len(gone)
-	o.Members += len(gone)
-	o.Entries += len(gone)
-	n.table.Configure(clock(), o)
-	var err error
-	if c.added, err = n.addMembers(add); err != nil {
-		c.Discard()
-		return nil, err
+	n.table.Configure(clock(), besides(o, len(gone)))
+	var no *refused
+	if c.added, no = n.addMembers(add); no != nil {
+		c.undo()
+		return nil, no.ofConfiguration()
 	}
 	return c, nil
+}
+
+// besides returns the options with room for the successors of members that stay
+// until these are in.
+func besides(o fdb.Options, gone int) fdb.Options {
+	o.VNIs += gone
+	o.Members += gone
+	o.Entries += gone
+	return o
 }
 
 // Commit makes the configuration the node's own.
 func (c *Change) Commit() {
 	n := c.n
+	defer func() { <-n.changing }()
 	n.mu.Lock()
 	n.cfg = c.cfg
 	n.mu.Unlock()
@@ -82,6 +96,8 @@ func (c *Change) Commit() {
 	}
 	n.register.Configure(n.registerSettings(&c.cfg))
 	n.configureGroup()
+	n.captures.setRate(c.cfg.CaptureRate)
+	n.traffic.Configure(trafficLimits(&c.cfg))
 	select {
 	case n.reannounce <- struct{}{}:
 	default:
@@ -101,6 +117,12 @@ func (c *Change) Commit() {
 
 // Discard leaves the node as it was before Prepare.
 func (c *Change) Discard() {
+	defer func() { <-c.n.changing }()
+	c.undo()
+}
+
+// undo is Discard for who has to go on with static members.
+func (c *Change) undo() {
 	if c.engine != nil {
 		_ = c.engine.Close(false) // it has never run
 	}
@@ -134,10 +156,8 @@ func (p pair) compare(q pair) int {
 	return cmp.Or(cmp.Compare(p.vni, q.vni), slices.Compare(p.addr[:], q.addr[:]))
 }
 
-func (p pair) update(hold time.Duration) fdb.Update {
-	return fdb.Update{
-		VNI: p.vni, Addr: netip.AddrFrom16(p.addr).Unmap(), Source: fdb.Configuration, Holdtime: hold,
-	}
+func (p pair) update(src fdb.Source, hold time.Duration) fdb.Update {
+	return fdb.Update{VNI: p.vni, Addr: netip.AddrFrom16(p.addr).Unmap(), Source: src, Holdtime: hold}
 }
 
 // memberChanges returns what turns one list of static members into the other.
@@ -149,12 +169,12 @@ func memberChanges(from, to []config.Membership) (add, gone []fdb.Update) {
 	}
 	for _, p := range now {
 		if lacks(old, p) {
-			add = append(add, p.update(fdb.Static))
+			add = append(add, p.update(fdb.Configuration, fdb.Static))
 		}
 	}
 	for _, p := range old {
 		if lacks(now, p) {
-			gone = append(gone, p.update(0))
+			gone = append(gone, p.update(fdb.Configuration, 0))
 		}
 	}
 	return add, gone

@@ -12,7 +12,69 @@ import (
 	"vxsnd/internal/anycast"
 	"vxsnd/internal/control"
 	"vxsnd/internal/fdb"
+	"vxsnd/internal/metrics"
+	"vxsnd/internal/peer"
+	"vxsnd/internal/register"
+	"vxsnd/internal/vxfld"
 )
+
+// fillStatus says how the node does.
+func (n *Node) fillStatus(s *control.Status) {
+	c := n.config()
+	select {
+	case <-n.ready:
+		s.Ready = true
+	default:
+		s.Waiting = "the table of a peer"
+	}
+	if a := n.address(); a != nil {
+		s.Anycast = shownAddress(c.SvcnodeIP, a.State())
+	}
+	s.Asking = n.group.Asking()
+	s.Engine = "none"
+	s.ProtocolVersion = int(vxfld.V3)
+	s.VxfldPort, s.VRF = c.VxfldPort, c.VRF
+	if e := n.flooding.current(); e != nil {
+		s.Engine = e.String()
+		s.VXLANListenPort, s.VXLANDestPort = c.VXLANListenPort, c.VXLANDestPort
+		s.Queues.Receive, s.Queues.Send = e.Backlog()
+	}
+	if !c.SvcnodeIP.IsUnspecified() {
+		s.SvcnodeIP = c.SvcnodeIP
+	}
+	if !c.SrcIP.IsUnspecified() {
+		s.SrcIP = c.SrcIP
+	}
+	for _, p := range n.guard.others() {
+		s.Peers = append(s.Peers, p.String())
+	}
+
+	t := n.table.Stats()
+	s.VNIs, s.Members, s.Entries = t.VNIs, t.Members, t.Entries
+	s.BySource = make(map[string]int)
+	for src, count := range t.BySource {
+		s.BySource[fdb.Source(src).String()] = count
+	}
+	f := n.flooding.counters()
+	s.Packets, s.Bytes, s.Copies, s.CopyBytes = f.Packets, f.Bytes, f.Copies, f.CopyBytes
+	s.Fragmented, s.Learned, s.Loops = f.Fragmented, f.Learned, f.Loops
+	s.Drops = make(map[string]uint64)
+	for d := metrics.DropNone + 1; d < metrics.NumDrops; d++ {
+		s.Drops[d.String()] = f.Drops[d]
+	}
+	s.Registrations = make(map[string]uint64)
+	for v := range register.NumVerdicts {
+		s.Registrations[v.String()] = n.register.Counters().Verdicts[v].Load()
+	}
+	s.PeerConnections.Accepted, s.PeerConnections.Refused = make(map[string]uint64), make(map[string]uint64)
+	for v := range peer.NumVerdicts {
+		counts := s.PeerConnections.Refused
+		if v.Accepted() {
+			counts = s.PeerConnections.Accepted
+		}
+		counts[v.String()] = n.group.Counters().Verdicts[v].Load()
+	}
+}
 
 // shownAddress is the state of the service address as the management socket
 // shows it.

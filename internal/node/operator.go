@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+
+	"vxsnd/internal/control"
+	"vxsnd/internal/fdb"
+)
+
+// hold keeps others from changing static members until release is called.
+func (n *Node) hold(ctx context.Context) (release func(), err error) {
+	select {
+	case n.changing <- struct{}{}:
+		return func() { <-n.changing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// operated returns the pair that an operator names.
+func operated(c *control.FDBChange) (pair, error) {
+	vni, err := checkVNI(c.VNI)
+	if err != nil {
+		return pair{}, err
+	}
+	a := c.Address.Unmap()
+	if !fdb.Usable(a) {
+		return pair{}, &control.Error{
+			Code: control.CodeBadArgument, Text: fmt.Sprintf("%s cannot be the address of a VTEP", a),
+			Hint: "name a unicast address that can be sent to without a device: no loopback and no link-local one",
+		}
+	}
+	return pair{vni, a.As16()}, nil
+}
+
+// addEntry makes an entry.
+func (n *Node) addEntry(ctx context.Context, a *control.FDBChange, call *control.Call) error {
+	p, err := operated(a)
+	if err != nil {
+		return err
+	}
+	release, err := n.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	u := p.update(fdb.Operator, fdb.Static)
+	res := n.table.Apply(clock(), []fdb.Update{u})
+	if why, ok := refusal(res); !ok {
+		return (&refused{u, why, 0}).ofOperator()
+	}
+	if res.Added > 0 {
+		n.log.WithFields(logrus.Fields{"vni": u.VNI, "vtep": u.Addr}).Info("operator added member")
+	}
+	return call.Send(&control.FDBChanged{Changed: res.Added > 0, Warning: n.noCopies(u.Addr)})
+}
+
+// ofOperator says why there is no room for what an operator wants.
+func (r *refused) ofOperator() *control.Error {
+	e := &control.Error{
+		Code: control.CodeFailed, Text: fmt.Sprintf("no room for %s in VNI %s", r.Addr, r.VNI),
+		Hint: "raise " + capNames[r.why],
+	}
+	if capNames[r.why] == "" {
+		e.Text, e.Hint = fmt.Sprintf("%s in VNI %s is not taken in (%s)", r.Addr, r.VNI, r.why), ""
+	}
+	return e
+}
+
+// noCopies says why a member with this address gets no copies, empty if it does.
+func (n *Node) noCopies(a netip.Addr) string {
+	e := n.table.Excluded(a)
+	if e == fdb.NotExcluded {
+		return ""
+	}
+	return fmt.Sprintf("%s gets no copies: it is %s", a, n.guard.whose(a, e))
+}
+
+// returns says of each source how an entry that it vouches for can be removed.
+var returns = [fdb.NumSources]string{
+	fdb.Data:          "it was learned from its packets and stays while it sends",
+	fdb.Registration:  "it registers itself here",
+	fdb.Configuration: "take it out of vtep_membership",
+	fdb.Peer:          "a peer tells of it: remove it there",
+}
+
+// deleteEntry removes an entry that an operator made.
+func (n *Node) deleteEntry(ctx context.Context, a *control.FDBChange, call *control.Call) error {
+	p, err := operated(a)
+	if err != nil {
+		return err
+	}
+	release, err := n.hold(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	u := p.update(fdb.Operator, 0)
+	found, others := false, n.sourcesOf(u)
+	others = slices.DeleteFunc(others, func(s fdb.Source) bool {
+		found = found || s == fdb.Operator
+		return s == fdb.Operator
+	})
+	var names, hints []string
+	for _, s := range others {
+		names, hints = append(names, s.String()), append(hints, returns[s])
+	}
+	switch {
+	case !found && len(others) == 0:
+		return &control.Error{Code: control.CodeFailed, Text: fmt.Sprintf("%s is no member of VNI %s", u.Addr, u.VNI)}
+	case !found:
+		return &control.Error{
+			Code: control.CodeFailed,
+			Text: fmt.Sprintf("no operator made %s a member of VNI %s: it is one by %s", u.Addr, u.VNI, strings.Join(names, ", ")),
+			Hint: strings.Join(hints, "; "),
+		}
+	}
+	n.table.Apply(clock(), []fdb.Update{u})
+	n.log.WithFields(logrus.Fields{"vni": u.VNI, "vtep": u.Addr}).Info("operator removed member")
+	out := control.FDBChanged{Changed: true}
+	if len(others) > 0 {
+		out.Warning = fmt.Sprintf("%s is still a member of VNI %s, by %s: %s", u.Addr, u.VNI, strings.Join(names, ", "), strings.Join(hints, "; "))
+	}
+	return call.Send(&out)
+}
+
+// sourcesOf returns the sources of the live entries of the member that u names,
+// in order, each once.
+func (n *Node) sourcesOf(u fdb.Update) (sources []fdb.Source) {
+	for _, e := range n.table.Entries(clock(), u.VNI, nil) {
+		if e.Addr == u.Addr {
+			sources = append(sources, e.Source)
+		}
+	}
+	slices.Sort(sources)
+	return slices.Compact(sources)
+}
