@@ -14,6 +14,9 @@ const (
 	DefaultClients = defaultClients
 	RootClients    = rootClients
 	MaxStreams     = maxStreams
+
+	MaxHTTPClients  = maxHTTPClients
+	MaxHTTPRequests = maxHTTPRequests
 )
 
 // Bind opens the socket with nothing done to its mode afterwards.
@@ -44,6 +47,18 @@ func (s *Server) Idle() int {
 		}
 	}
 	return n
+}
+
+// SetTimes shortens how long a client may take.
+func (h *HTTP) SetTimes(request, idle, write time.Duration) {
+	h.requestTime, h.idleTime, h.writeTime = request, idle, write
+}
+
+// Clients returns how many are connected.
+func (h *HTTP) Clients() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.clients)
 }
 
 // SetTimes shortens how long a client may take.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -61,7 +60,7 @@ type Options struct {
 // Close; none of its methods may be called concurrently, except that a call of
 // Run is meanwhile under way.
 type Server struct {
-	path     string
+	endpoint
 	commands map[string]Command
 	names    string // of the commands, for people
 	log      logrus.FieldLogger
@@ -72,9 +71,6 @@ type Server struct {
 	clients map[*conn]struct{} // that have a place
 	streams int                // under way
 
-	listener *net.UnixListener
-	file     *os.File // the socket file, opened with O_PATH
-
 	// The bounds on a client's time, constant but for tests.
 	requestTime, idleTime, writeTime time.Duration
 }
@@ -82,7 +78,7 @@ type Server struct {
 // New returns a Server, which does nothing until Listen.
 func New(o Options) *Server {
 	s := &Server{
-		path: o.Path, commands: map[string]Command{}, most: o.MaxClients, clients: map[*conn]struct{}{},
+		endpoint: endpoint{path: o.Path}, commands: map[string]Command{}, most: o.MaxClients, clients: map[*conn]struct{}{},
 		log:         logging.OrDiscard(o.Log).WithField("task", "control"),
 		requestTime: requestTime, idleTime: idleTime, writeTime: writeTime,
 	}
@@ -98,6 +94,26 @@ func New(o Options) *Server {
 
 // String names the task.
 func (s *Server) String() string { return "control" }
+
+// Listen opens the socket, with mode 0660, and with no more than that at any
+// moment. A socket file that nobody listens at is replaced. It is an error if a process listens
+// there, which the error names, and if the path is taken by anything but a
+// socket, which is left alone. Clients can connect from now on; they are served
+// once Run runs.
+//
+// Two calls at the same moment for one stale file may both succeed, and the
+// later one has the path: something else must keep a second instance out.
+func (s *Server) Listen() error { return s.listen() }
+
+// Chown gives the socket file to the user and group that the daemon becomes.
+// It is called after Listen.
+func (s *Server) Chown(uid, gid int) error { return s.chown(uid, gid) }
+
+// Close closes the socket and removes its file, if it is still the one that
+// Listen made. Where the directory does not let go of it, it stays behind, which
+// is no hindrance to the next Listen. Run does the same at its end: Close is for
+// a Server that never runs. Without a Listen it does nothing.
+func (s *Server) Close() error { return s.close() }
 
 // Run serves clients until ctx is done, which is a success, and then closes the
 // socket and removes its file. Answers under way are cut short with
