@@ -40,30 +40,12 @@ func (n *Node) Figures() prom.Figures {
 		s := a.State()
 		f.Anycast = &prom.Anycast{Installed: s.Installed(), Healthy: s.Healthy, Draining: s.Draining}
 	}
-	f.Other = n.traffic.Other() // before the rows, which may go into it
+	rows, other := n.traffic.Load(nil)
+	f.Other = other
 	if c.MetricsMaxVNIs > 0 {
-		f.VNIs = n.vniFigures()
+		f.VNIs = slices.Collect(n.eachVNI(n.table.VNIs(nil), rows))
 	}
 	return f
-}
-
-// vniFigures has a row for each VNI that the table holds.
-func (n *Node) vniFigures() []prom.VNI {
-	now := clock()
-	counts := n.traffic.VNIs(nil)
-	vnis := n.table.VNIs(nil)
-	rows := make([]prom.VNI, 0, len(vnis))
-	for _, vni := range vnis {
-		row := prom.VNI{VNI: vni, Members: n.members(now, vni)}
-		for len(counts) > 0 && counts[0].VNI < vni {
-			counts = counts[1:]
-		}
-		if len(counts) > 0 && counts[0].VNI == vni {
-			row.VNICount = counts[0].VNICount
-		}
-		rows = append(rows, row)
-	}
-	return rows
 }
 
 func (n *Node) tableFigures(c *config.Config) prom.Table {

@@ -145,54 +145,6 @@ func floodSettings(c *config.Config) flood.Settings {
 	return flood.Settings{Oversize: oversize[c.Oversize], Checksum: c.UDPChecksum == config.ChecksumCompute}
 }
 
-// memberBatch is how many static members are taken in at once.
-const memberBatch = 1024
-
-// addMembers takes in static members, up to the batch with the first that the
-// table refuses. It returns those that may have been taken in, and that refusal.
-func (n *Node) addMembers(us []fdb.Update) (taken []fdb.Update, _ *refused) {
-	for i := 0; i < len(us); i += memberBatch {
-		batch := us[i:min(i+memberBatch, len(us))]
-		taken = us[:i+len(batch)]
-		if n.table.Apply(clock(), batch).Refused == [fdb.NumRefusals]int{} {
-			continue
-		}
-		for k, u := range batch {
-			if why, ok := refusal(n.table.Apply(clock(), batch[k:k+1])); !ok {
-				return taken, &refused{u, why, i + k}
-			}
-		}
-	}
-	return taken, nil
-}
-
-// refusal returns why a single update was refused; ok is true where it was not.
-func refusal(r fdb.Result) (_ fdb.Refusal, ok bool) {
-	for why, count := range r.Refused {
-		if count > 0 {
-			return fdb.Refusal(why), false
-		}
-	}
-	return 0, true
-}
-
-// A refused is a static member that the table did not take in.
-type refused struct {
-	fdb.Update
-	why  fdb.Refusal
-	item int // which one of those that were to be taken in it is
-}
-
-// ofConfiguration says which static member of the configuration has no room, and
-// what would make it.
-func (r *refused) ofConfiguration() error {
-	option, ok := capNames[r.why]
-	if !ok {
-		return fmt.Errorf("vtep_membership: %s in VNI %s: not taken in (%s)", r.Addr, r.VNI, r.why)
-	}
-	return fmt.Errorf("vtep_membership: %s in VNI %s: no room, raise %s", r.Addr, r.VNI, option)
-}
-
 // Listen opens all sockets. Errors match ErrBind or ErrPrivilege where they
 // are of that kind, and carry a hint (see Hint). Where it fails, Close
 // releases what was opened.

@@ -3,15 +3,9 @@
 package node
 
 import (
-	"cmp"
-	"net/netip"
-	"slices"
-	"time"
-
 	"vxsnd/internal/config"
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/flood"
-	"vxsnd/internal/vxlan"
 )
 
 // A Change is a configuration that a running node is ready to take over. Either
@@ -132,50 +126,4 @@ func (c *Change) undo() {
 	c.n.table.Apply(clock(), c.added)
 	old := c.n.config()
 	c.n.table.Configure(clock(), tableOptions(&old))
-}
-
-// A pair is one static member.
-type pair struct {
-	vni  vxlan.VNI
-	addr [16]byte
-}
-
-// pairs lists static members in order, each once.
-func pairs(ms []config.Membership) []pair {
-	var ps []pair
-	for _, m := range ms {
-		for _, vni := range m.VNIs {
-			ps = append(ps, pair{vni, m.Addr.As16()})
-		}
-	}
-	slices.SortFunc(ps, pair.compare)
-	return slices.Compact(ps)
-}
-
-func (p pair) compare(q pair) int {
-	return cmp.Or(cmp.Compare(p.vni, q.vni), slices.Compare(p.addr[:], q.addr[:]))
-}
-
-func (p pair) update(src fdb.Source, hold time.Duration) fdb.Update {
-	return fdb.Update{VNI: p.vni, Addr: netip.AddrFrom16(p.addr).Unmap(), Source: src, Holdtime: hold}
-}
-
-// memberChanges returns what turns one list of static members into the other.
-func memberChanges(from, to []config.Membership) (add, gone []fdb.Update) {
-	old, now := pairs(from), pairs(to)
-	lacks := func(ps []pair, p pair) bool {
-		_, found := slices.BinarySearchFunc(ps, p, pair.compare)
-		return !found
-	}
-	for _, p := range now {
-		if lacks(old, p) {
-			add = append(add, p.update(fdb.Configuration, fdb.Static))
-		}
-	}
-	for _, p := range old {
-		if lacks(now, p) {
-			gone = append(gone, p.update(fdb.Configuration, 0))
-		}
-	}
-	return add, gone
 }

@@ -4,6 +4,7 @@ package node
 
 import (
 	"context"
+	"iter"
 	"slices"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"vxsnd/internal/control"
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/metrics"
+	"vxsnd/internal/metrics/prom"
 	"vxsnd/internal/vxlan"
 )
 
@@ -73,16 +75,14 @@ func (n *Node) stats(_ context.Context, args *control.StatsArgs, call *control.C
 		}
 		vnis = []vxlan.VNI{vni}
 	}
-	now := clock()
-	head := control.Stats{At: time.Now(), Monotonic: int64(now)}
-	// Before the rows: what goes from them to it is missing for once then, and
-	// counted twice the other way round.
-	other := n.traffic.Other()
+	head := control.Stats{At: time.Now(), Monotonic: int64(clock())}
 	var rows []metrics.VNITotal
+	var other metrics.VNICount
 	if args.VNI != nil {
 		rows = []metrics.VNITotal{{VNI: vnis[0], VNICount: n.traffic.VNI(vnis[0])}}
+		other = n.traffic.Other()
 	} else {
-		rows = n.traffic.VNIs(nil)
+		rows, other = n.traffic.Load(nil)
 		vnis = n.table.VNIs(nil)
 	}
 	f := n.flooding.counters()
@@ -94,28 +94,42 @@ func (n *Node) stats(_ context.Context, args *control.StatsArgs, call *control.C
 	if err := call.Send(&head); err != nil {
 		return err
 	}
-
-	// A VNI may have figures and no members any more.
-	for i := range rows {
-		vnis = append(vnis, rows[i].VNI)
-	}
-	slices.Sort(vnis)
-	vnis = slices.Compact(vnis)
-	part := make([]control.VNIStat, 0, min(len(vnis), control.MaxPart))
-	for i, vni := range vnis {
-		var count metrics.VNICount
-		if len(rows) > 0 && rows[0].VNI == vni {
-			count, rows = rows[0].VNICount, rows[1:]
-		}
-		part = append(part, shownVNI(vni, n.members(now, vni), &count))
-		if len(part) == control.MaxPart || i == len(vnis)-1 {
+	part := make([]control.VNIStat, 0, control.MaxPart)
+	for row := range n.eachVNI(vnis, rows) {
+		if len(part) == control.MaxPart {
 			if err := call.Send(part); err != nil {
 				return err
 			}
 			part = part[:0]
 		}
+		part = append(part, shownVNI(row.VNI, row.Members, &row.VNICount))
 	}
-	return nil
+	if len(part) == 0 {
+		return nil
+	}
+	return call.Send(part)
+}
+
+// eachVNI goes through the VNIs of the table and those that were counted, both
+// sorted: a VNI may have figures and no members any more. It changes vnis.
+func (n *Node) eachVNI(vnis []vxlan.VNI, counted []metrics.VNITotal) iter.Seq[prom.VNI] {
+	for i := range counted {
+		vnis = append(vnis, counted[i].VNI)
+	}
+	slices.Sort(vnis)
+	vnis = slices.Compact(vnis)
+	now := clock()
+	return func(yield func(prom.VNI) bool) {
+		for _, vni := range vnis {
+			row := prom.VNI{VNI: vni, Members: n.members(now, vni)}
+			if len(counted) > 0 && counted[0].VNI == vni {
+				row.VNICount, counted = counted[0].VNICount, counted[1:]
+			}
+			if !yield(row) {
+				return
+			}
+		}
+	}
 }
 
 // shownVNI is what was counted as the management socket shows it.
