@@ -101,6 +101,10 @@ type Packet struct {
 	Payload []byte
 	// NoLearn keeps the source from being learned from this packet.
 	NoLearn bool
+
+	// received and to are what sock.Datagram tells as Received and Destination.
+	received int64
+	to       netip.Addr
 }
 
 // Oversize says what becomes of a copy that is larger than the outgoing

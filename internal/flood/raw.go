@@ -5,7 +5,6 @@ package flood
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"net/netip"
 	"runtime"
@@ -78,18 +77,22 @@ type Raw struct {
 	cfg      RawConfig
 	table    Table
 	settings atomic.Pointer[Settings]
+	tap      atomic.Pointer[Tap]
 	loops    *loopDetector
 	workers  []*worker
-	conns    []*sock.Conn    // receiving, parallel to workers
-	closers  []func() error  // of all sockets
 	stats    []metrics.Flood // one per worker, and the last for injected packets
 	stopping atomic.Bool
+	inject   injector
 
-	inject struct {
-		mu     sync.Mutex // guards the rest
-		v4, v6 *lane
-		lookup [1]fdb.Lookup
-	}
+	mu      sync.Mutex   // guards what follows once Listen has returned
+	conns   []*sock.Conn // receiving, parallel to workers
+	sockets []socket     // all
+}
+
+// A socket is any that Listen opened.
+type socket interface {
+	Queued() (receive, send int)
+	Close() error
 }
 
 // NewRaw returns the engine, inert.
@@ -145,47 +148,32 @@ func (r *Raw) probe(addr netip.AddrPort) error {
 
 func (r *Raw) addWorker(addr netip.AddrPort) error {
 	conn, err := sock.ListenData(sock.DataConfig{
-		Addr: addr, VRF: r.cfg.VRF, Receive: r.cfg.Receive, Timeout: tick, Shared: true,
+		Addr: addr, VRF: r.cfg.VRF, Receive: r.cfg.Receive, Timeout: tick, Shared: true, Stamp: r.cfg.Latency != nil,
 	})
 	if err != nil {
 		return err
 	}
-	r.closers = append(r.closers, conn.Close)
+	r.sockets = append(r.sockets, conn)
 	l, err := r.newLane(addr.Addr())
 	if err != nil {
 		return err
 	}
+	l.latency, l.local = r.cfg.Latency, addr
 	w := &worker{
 		lane:     *l,
 		conn:     conn,
-		table:    r.table,
 		loops:    r.loops,
 		clock:    r.cfg.Clock,
 		settings: func() Settings { return *r.settings.Load() },
 		in:       sock.NewInbox(receiveBatch),
 		packets:  make([]Packet, 0, receiveBatch),
 		lookups:  make([]fdb.Lookup, 0, receiveBatch),
-		learned:  make([]fdb.Learned, 0, receiveBatch),
 		stats:    &r.stats[len(r.workers)],
 	}
 	w.alive.Store(int64(r.cfg.Clock()))
 	r.workers = append(r.workers, w)
 	r.conns = append(r.conns, conn)
 	return nil
-}
-
-// addInjector opens the lane for injected packets of a family, once.
-func (r *Raw) addInjector(like netip.Addr) error {
-	p := &r.inject.v4
-	if !like.Is4() {
-		p = &r.inject.v6
-	}
-	if *p != nil {
-		return nil
-	}
-	l, err := r.newLane(like)
-	*p = l
-	return err
 }
 
 func (r *Raw) newLane(like netip.Addr) (*lane, error) {
@@ -201,6 +189,9 @@ func (r *Raw) newLane(like netip.Addr) (*lane, error) {
 	slow.full = metrics.DropUnresolved
 	return &lane{
 		v4: like.Is4(), port: r.cfg.DestPort, main: main, slow: slow, neighbours: r.cfg.Neighbours,
+		table: r.table, taps: &r.tap, tally: r.cfg.Traffic.Tally(),
+		learned:  make([]fdb.Learned, 0, receiveBatch),
+		accounts: make([]metrics.Delta, 0, receiveBatch),
 	}, nil
 }
 
@@ -210,12 +201,12 @@ func (r *Raw) newQueue(like netip.Addr, buffer int) (queue, error) {
 	if err != nil {
 		return queue{}, err
 	}
-	r.closers = append(r.closers, conn.Close)
+	r.sockets = append(r.sockets, conn)
 	frag, err := sock.OpenFragmenter(like, r.cfg.VRF, buffer)
 	if err != nil {
 		return queue{}, err
 	}
-	r.closers = append(r.closers, frag.Close)
+	r.sockets = append(r.sockets, frag)
 	return queue{conn: conn, frag: frag, out: sock.NewOutbox(sendBatch, like)}, nil
 }
 
@@ -270,11 +261,18 @@ func (r *Raw) watch(ctx context.Context) {
 
 // Close releases all sockets. keep is ignored: nothing lives in the kernel.
 func (r *Raw) Close(bool) error {
-	var errs []error
-	for _, c := range r.closers {
-		errs = append(errs, c())
+	now := int64(r.cfg.Clock())
+	for _, w := range r.workers {
+		w.tally.Close(now)
 	}
-	r.closers, r.conns = nil, nil
+	r.inject.close(now)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	for _, s := range r.sockets {
+		errs = append(errs, s.Close())
+	}
+	r.sockets, r.conns = nil, nil
 	return errors.Join(errs...)
 }
 
@@ -291,49 +289,30 @@ func (r *Raw) Activity(func(vxlan.VNI, netip.Addr, fdb.Time)) {}
 func (r *Raw) Divert(vxlan.VNI, bool) {}
 
 // SetTap puts a tap in the place of the one that is there.
-func (r *Raw) SetTap(t *Tap) {}
+func (r *Raw) SetTap(t *Tap) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, c := range r.conns {
+		// Where the socket is bound to one address, each packet was sent to that.
+		if local := r.workers[i].local.Addr(); local.IsUnspecified() {
+			if err := c.ShowDestination(local, t != nil); err != nil {
+				r.cfg.Log.WithField("task", "flood").WithError(err).Warn("packets do not tell where they were sent to")
+			}
+		}
+	}
+	r.tap.Store(t)
+}
 
 // Backlog returns the memory of what is queued in all sockets, bytes.
-func (r *Raw) Backlog() (receive, send int) { return 0, 0 }
-
-// Inject replicates a packet that came in by another way.
-func (r *Raw) Inject(p Packet) error {
-	r.inject.mu.Lock()
-	defer r.inject.mu.Unlock()
-	l := r.inject.v4
-	if !p.Source.Addr().Is4() {
-		l = r.inject.v6
+func (r *Raw) Backlog() (receive, send int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.sockets {
+		in, out := s.Queued()
+		receive += in
+		send += out
 	}
-	if l == nil {
-		return fmt.Errorf("flood a packet of %s: %w", p.Source, ErrFamily)
-	}
-	d := sock.Datagram{Payload: p.Payload, Source: p.Source, TTL: p.TTL, TOS: p.TOS}
-	l.count.Packets++
-	l.count.Bytes += uint64(len(p.Payload))
-	defer func() {
-		r.stats[len(r.stats)-1].Add(&l.count)
-		l.count = metrics.FloodCount{}
-	}()
-	vni, drop := check(&d)
-	if drop != metrics.DropNone {
-		l.count.Drops[drop]++
-		return nil
-	}
-	now := r.cfg.Clock()
-	q := r.inject.lookup[:]
-	q[0] = fdb.Lookup{VNI: vni, Source: p.Source.Addr()}
-	r.table.LookupBatch(now, q)
-	if drop := dropOfSource(q[0].Refused); drop != metrics.DropNone {
-		l.count.Drops[drop]++
-		return nil
-	}
-	l.begin(*r.settings.Load())
-	l.replicate(now, &p, &q[0].Snapshot)
-	l.end()
-	if q[0].Learn && !p.NoLearn {
-		l.count.Learned += uint64(r.table.Learn(now, []fdb.Learned{{VNI: vni, Addr: p.Source.Addr()}}).Added)
-	}
-	return nil
+	return receive, send
 }
 
 // Counters returns the figures of all workers and of injected packets.

@@ -5,6 +5,7 @@ package flood
 import (
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -65,6 +66,19 @@ type lane struct {
 	slow  queue // to neighbours that do not resolve, with send buffers of its own
 	count metrics.FloodCount
 
+	table   Table
+	learned []fdb.Learned // of the batch, not handed to the table yet
+	// accounts has what each packet of the batch does, for tally and taps.
+	accounts []metrics.Delta
+	tally    *metrics.Tally
+	latency  *metrics.Latency
+	timed    *queue // has the last copy of the packet whose latency is measured
+	since    int64  // when that one was received, ns since 1970
+	taps     *atomic.Pointer[Tap]
+	tap      *Tap           // of the batch
+	local    netip.AddrPort // what the receiving socket is bound to, if there is one
+	record   Record
+
 	hdr        header
 	settings   Settings
 	neighbours Neighbours
@@ -81,25 +95,28 @@ type queue struct {
 	conn sender
 	frag fragmenter // for what does not fit
 	out  *sock.Outbox
-	full metrics.Drop // why a copy ends when the send buffer has no room
+	// owners has the place in lane.accounts of each copy's packet, parallel to out.
+	owners [sendBatch]uint16
+	full   metrics.Drop // why a copy ends when the send buffer has no room
 	// wait tells whether to wait for room at all.
 	wait bool
 }
 
 // begin sets what holds for all packets of a batch.
 func (l *lane) begin(s Settings) {
-	l.settings, l.unresolved, l.left = s, l.neighbours.Unresolved(), patience
+	l.settings, l.unresolved, l.left, l.tap = s, l.neighbours.Unresolved(), patience, l.taps.Load()
 	if l.hurried {
 		l.left = 0
 	}
 }
 
-// replicate queues the copies of p for all live destinations but its sender.
-// The payload must stay until end.
-func (l *lane) replicate(now fdb.Time, p *Packet, snap *fdb.Snapshot) {
+// replicate queues the copies of p for all live destinations but its sender, and
+// returns the queue that has the last of them, nil without any. The payload must
+// stay until end. a is the packet's account, the last that was opened.
+func (l *lane) replicate(now fdb.Time, p *Packet, snap *fdb.Snapshot, a *metrics.Delta) (last *queue) {
 	if p.TTL <= 1 {
-		l.count.Drops[metrics.DropTTL]++
-		return
+		l.drop(a, metrics.DropTTL)
+		return nil
 	}
 	if l.v4 {
 		l.hdr.make4(p.Source, p.TTL-1, p.TOS, l.port, p.Payload, l.settings.Checksum)
@@ -108,7 +125,8 @@ func (l *lane) replicate(now fdb.Time, p *Packet, snap *fdb.Snapshot) {
 	}
 	src := p.Source.Addr().As16()
 	all := snap.AllLive(now)
-	others := false
+	others, copies := false, uint32(0)
+	owner := uint16(len(l.accounts) - 1)
 	for i := range snap.Destinations {
 		d := &snap.Destinations[i]
 		if d.As16() == src || !all && !snap.Live(i, now) {
@@ -116,7 +134,7 @@ func (l *lane) replicate(now fdb.Time, p *Packet, snap *fdb.Snapshot) {
 		}
 		others = true
 		if d.Is4() != l.v4 {
-			l.count.Drops[metrics.DropFamily]++
+			l.drop(a, metrics.DropFamily)
 			continue
 		}
 		q := &l.main
@@ -126,11 +144,19 @@ func (l *lane) replicate(now fdb.Time, p *Packet, snap *fdb.Snapshot) {
 		if q.out.Full() {
 			l.flush(q)
 		}
+		q.owners[q.out.Len()] = owner
 		l.add(q, d, p.Payload)
+		last = q
+		copies++
 	}
+	// Those of them that have failed already are taken off before they are put on,
+	// which unsigned numbers bear.
+	a.Copies += copies
+	a.CopyBytes += uint64(copies) * uint64(len(p.Payload))
 	if !others {
-		l.count.Drops[metrics.DropNoMember]++
+		l.drop(a, metrics.DropNoMember)
 	}
+	return last
 }
 
 // add queues the copy for one destination.
@@ -197,11 +223,15 @@ func (l *lane) flush(q *queue) {
 		case errors.Is(err, unix.EMSGSIZE):
 			l.oversize(q, off)
 		default:
-			l.count.Drops[dropOf(err)]++
+			l.dropCopy(q, off, dropOf(err))
 		}
 		off++
 	}
 	q.out.Reset()
+	if l.timed == q {
+		l.timed = nil
+		l.latency.Observe(time.Duration(time.Now().UnixNano() - l.since))
+	}
 	if q.wait {
 		l.probe()
 	}
@@ -219,12 +249,12 @@ func (l *lane) sent(q *queue, i int) {
 // turns out not to resolve, it counts the copy as dropped and returns false.
 func (l *lane) waitFor(q *queue, i int, w interface{ WaitWritable(time.Duration) bool }) bool {
 	if !q.wait {
-		l.count.Drops[q.full]++
+		l.dropCopy(q, i, q.full)
 		return false
 	}
 	l.recheck()
 	if l.isUnresolved(q.out.Destination(i)) {
-		l.count.Drops[metrics.DropUnresolved]++
+		l.dropCopy(q, i, metrics.DropUnresolved)
 		return false
 	}
 	if l.left > 0 {
@@ -235,7 +265,7 @@ func (l *lane) waitFor(q *queue, i int, w interface{ WaitWritable(time.Duration)
 			return true
 		}
 	}
-	l.count.Drops[q.full]++
+	l.dropCopy(q, i, q.full)
 	return false
 }
 
@@ -243,7 +273,7 @@ func (l *lane) waitFor(q *queue, i int, w interface{ WaitWritable(time.Duration)
 // device's MTU. It is sent at once, so that the flow stays in order.
 func (l *lane) oversize(q *queue, i int) {
 	if l.settings.Oversize == Discard {
-		l.count.Drops[metrics.DropOversize]++
+		l.dropCopy(q, i, metrics.DropOversize)
 		return
 	}
 	h := q.out.Header(i)
@@ -269,7 +299,7 @@ func (l *lane) oversize(q *queue, i int) {
 				continue
 			}
 		default:
-			l.count.Drops[dropOf(err)]++
+			l.dropCopy(q, i, dropOf(err))
 		}
 		return
 	}

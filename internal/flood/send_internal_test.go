@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -84,7 +85,7 @@ type rig struct {
 	table      *fdb.Table
 }
 
-func newRig(t *testing.T, like string, members ...string) *rig {
+func newRig(t testing.TB, like string, members ...string) *rig {
 	t.Helper()
 	r := &rig{table: fdb.New(fdb.Options{Learning: fdb.LearnAny, LearnHoldtime: time.Minute})}
 	a := netip.MustParseAddr(like)
@@ -93,7 +94,7 @@ func newRig(t *testing.T, like string, members ...string) *rig {
 		v4: a.Is4(), port: vxlan.Port,
 		main:       queue{conn: &r.main, frag: &r.frag, out: sock.NewOutbox(4, a), full: metrics.DropBlocked, wait: true},
 		slow:       queue{conn: &r.slow, frag: &r.frag, out: sock.NewOutbox(4, a), full: metrics.DropUnresolved},
-		neighbours: &r.neighbours,
+		neighbours: &r.neighbours, table: r.table, taps: new(atomic.Pointer[Tap]),
 	}
 	for _, m := range members {
 		r.member(m, time.Minute)
@@ -111,8 +112,10 @@ func (r *rig) flood(now fdb.Time, src string, ttl uint8, payload string) {
 	q := []fdb.Lookup{{VNI: 77, Source: p.Source.Addr()}}
 	r.table.LookupBatch(now, q)
 	r.begin(r.settings)
-	r.replicate(now, &p, &q[0].Snapshot)
+	r.take(now, &p, &q[0], false)
 	r.end()
+	r.learn(now)
+	r.settle(now)
 }
 
 func (r *rig) to() []string {

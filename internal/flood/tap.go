@@ -23,7 +23,8 @@ type Tap struct {
 
 // A Record is one received packet and what became of it.
 type Record struct {
-	// Time is when the packet was received, by the kernel's word where it is asked for it.
+	// Time is when the machine received the packet, if the kernel is asked for that
+	// (RawConfig.Latency), else when it was replicated.
 	Time time.Time
 	VNI  vxlan.VNI
 	// Source is the outer source, Destination the address and port that the
@@ -39,6 +40,6 @@ type Record struct {
 	Drop metrics.Drop
 	// CopyDrops counts the copies that were dropped, by reason.
 	CopyDrops [metrics.NumDrops]uint32
-	// Learned says that the packet made its sender a member.
+	// Learned says that the sender was learned from this packet.
 	Learned bool
 }

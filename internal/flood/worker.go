@@ -42,7 +42,6 @@ type receiver interface {
 type worker struct {
 	lane
 	conn  receiver
-	table Table
 	loops *loopDetector
 	clock func() fdb.Time
 
@@ -52,8 +51,10 @@ type worker struct {
 	datagram sock.Datagram
 	packets  []Packet     // those of the batch that are to be flooded, parallel to lookups
 	lookups  []fdb.Lookup // what the table says of them
-	learned  []fdb.Learned
-	drops    uint32 // the socket's drop counter when it was last read
+	drops    uint32       // the socket's drop counter when it was last read
+
+	sampled fdb.Time // when the latency of a packet was last measured
+	turns   int      // of that
 
 	stats *metrics.Flood
 	alive atomic.Int64 // fdb.Time of the last turn of the loop
@@ -91,6 +92,7 @@ func (w *worker) idle() {
 	if d, ok := w.conn.Drops(); ok {
 		w.kernelDrops(d)
 	}
+	w.tally.Flush(int64(w.clock()))
 	w.publish()
 }
 
@@ -112,6 +114,7 @@ func (w *worker) publish() {
 // flood replicates the n datagrams in the inbox.
 func (w *worker) flood(n int) {
 	now := w.clock()
+	w.begin(w.settings())
 	w.packets, w.lookups = w.packets[:0], w.lookups[:0]
 	for i := range n {
 		w.classify(i)
@@ -121,27 +124,29 @@ func (w *worker) flood(n int) {
 	}
 	w.table.LookupBatch(now, w.lookups)
 
-	w.begin(w.settings())
-	w.learned = w.learned[:0]
+	sample := w.sample(now)
 	for i := range w.packets {
-		p, l := &w.packets[i], &w.lookups[i]
-		if d := dropOfSource(l.Refused); d != metrics.DropNone {
-			w.count.Drops[d]++
-			continue
-		}
-		if w.loops.check(now, l.VNI, p) {
+		p, q := &w.packets[i], &w.lookups[i]
+		if q.Refused == fdb.NotExcluded && w.loops.check(now, q.VNI, p) {
 			w.count.Loops++
 		}
-		if l.Learn {
-			w.learned = append(w.learned, fdb.Learned{VNI: l.VNI, Addr: l.Source})
-		}
-		w.replicate(now, p, &l.Snapshot)
+		w.take(now, p, q, i == sample)
 	}
 	w.end()
-	if len(w.learned) > 0 {
-		w.count.Learned += uint64(w.table.Learn(now, w.learned).Added)
-	}
+	w.learn(now)
+	w.settle(now)
 	w.publish()
+}
+
+// sample returns which of the batch's packets to measure the latency of: each
+// time one at another place, since the first of a batch has waited longest.
+func (w *worker) sample(now fdb.Time) int {
+	if w.latency == nil || len(w.packets) == 0 || now.Sub(w.sampled) < sampleEvery {
+		return -1
+	}
+	w.sampled = now
+	w.turns++
+	return w.turns % len(w.packets)
 }
 
 // classify takes in datagram i, or counts why not.
@@ -151,39 +156,44 @@ func (w *worker) classify(i int) {
 	w.count.Packets++
 	w.count.Bytes += uint64(len(d.Payload))
 
-	vni, drop := check(d)
-	if drop != metrics.DropNone {
+	p := Packet{Source: d.Source, TTL: d.TTL, TOS: d.TOS, Payload: d.Payload, received: d.Received, to: d.Destination}
+	vni, ok, drop := check(d)
+	switch {
+	case drop == metrics.DropNone:
+		w.packets = append(w.packets, p)
+		w.lookups = append(w.lookups, fdb.Lookup{VNI: vni, Source: d.Source.Addr()})
+	case ok:
+		w.refuse(vni, &p, drop)
+	default:
 		w.count.Drops[drop]++
-		return
 	}
-	w.packets = append(w.packets, Packet{Source: d.Source, TTL: d.TTL, TOS: d.TOS, Payload: d.Payload})
-	w.lookups = append(w.lookups, fdb.Lookup{VNI: vni, Source: d.Source.Addr()})
 }
 
-// check tells the VNI of a datagram that may be flooded, or why it may not.
-func check(d *sock.Datagram) (vxlan.VNI, metrics.Drop) {
+// check tells the VNI of a datagram, if it has one, and why it may not be
+// flooded, DropNone if it may.
+func check(d *sock.Datagram) (vni vxlan.VNI, ok bool, why metrics.Drop) {
 	switch {
 	case d.Truncated:
-		return 0, metrics.DropTruncated
+		return 0, false, metrics.DropTruncated
 	case d.Looped:
 		// A copy to an address that is local without being listed: a local
 		// route, a subnet's router anycast address. It ends here.
-		return 0, metrics.DropOwn
+		return 0, false, metrics.DropOwn
 	}
 	vni, err := vxlan.ParseHeader(d.Payload)
 	switch {
 	case errors.Is(err, vxlan.ErrShort):
-		return 0, metrics.DropShort
+		return 0, false, metrics.DropShort
 	case err != nil:
-		return 0, metrics.DropNoVNI
+		return 0, false, metrics.DropNoVNI
 	}
 	switch a := d.Source.Addr(); {
 	case a.IsLoopback():
-		return 0, metrics.DropOwn
+		return vni, true, metrics.DropOwn
 	case !fdb.Usable(a):
-		return 0, metrics.DropSource
+		return vni, true, metrics.DropSource
 	}
-	return vni, metrics.DropNone
+	return vni, true, metrics.DropNone
 }
 
 func dropOfSource(e fdb.Exclusion) metrics.Drop {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,12 +26,16 @@ type workerRig struct {
 // newWorkerRig makes a worker whose sockets are stand-ins.
 func newWorkerRig(t *testing.T, members ...string) *workerRig {
 	t.Helper()
-	r := &workerRig{rig: newRig(t, "10.0.0.1", members...)}
+	return workerOf(newRig(t, "10.0.0.1", members...))
+}
+
+// workerOf makes a worker of a lane.
+func workerOf(lane *rig) *workerRig {
+	r := &workerRig{rig: lane}
 	now := fdb.Time(1)
 	r.w = &worker{
 		lane:     r.lane,
 		conn:     &r.rd,
-		table:    r.table,
 		loops:    newLoopDetector(),
 		clock:    func() fdb.Time { return now },
 		settings: func() Settings { return Settings{} },
@@ -295,10 +300,10 @@ func BenchmarkFlood(b *testing.B) {
 			table.Apply(0, us)
 			like := netip.AddrFrom4([4]byte{10})
 			w := &worker{
-				lane: lane{v4: true, port: vxlan.Port, neighbours: &fakeNeighbours{},
+				lane: lane{v4: true, port: vxlan.Port, neighbours: &fakeNeighbours{}, table: table, taps: new(atomic.Pointer[Tap]),
 					main: queue{conn: discard{}, out: sock.NewOutbox(sendBatch, like), wait: true},
 					slow: queue{conn: discard{}, out: sock.NewOutbox(sendBatch, like)}},
-				table: table, loops: newLoopDetector(),
+				loops:    newLoopDetector(),
 				clock:    func() fdb.Time { return 1 },
 				settings: func() Settings { return Settings{} },
 				in:       sock.NewInbox(receiveBatch),
