@@ -125,7 +125,11 @@ type FloodList struct {
 	// of others.
 	Own     int `json:"own"`
 	Foreign int `json:"foreign"`
-	// Stale tells whether the list is kept although no service node speaks any more.
+	// Unregistered tells whether the list is kept although its VNI is not registered
+	// now, so that no service node is to speak of it.
+	Unregistered bool `json:"unregistered,omitempty"`
+	// Stale tells whether it is kept although none of those that should speaks any
+	// more.
 	Stale bool `json:"stale"`
 	// LastAnswer is how many seconds ago an answer was taken for the list; nil if
 	// none ever was. From are the addresses that the answers came from.

@@ -54,9 +54,14 @@ func (r *Registrar) age(now time.Time, cfg *config.Config) (next time.Time) {
 			if cfg.StaleTime == 0 {
 				break
 			}
+			var before []netip.Addr
+			if r.monitors.any() {
+				before = e.list.members()
+			}
 			changed, end := e.list.expire(now, max(hold, cfg.StaleTime))
 			if changed {
 				expired[e.Device] = e.list.members()
+				r.tellMembers(e.Device, before, expired[e.Device], "the service nodes are silent for stale_time")
 			}
 			if !end.IsZero() {
 				sooner(end)

@@ -229,6 +229,7 @@ func (r *Registrar) take(m *vxfld.Refresh, from netip.Addr, now time.Time) (verd
 		if e.list.take(now, patience(&r.cfg), from, r.membersLocked(e, named), m.Partial) {
 			after := e.list.members()
 			lists[e.Device] = after
+			r.tellMembers(e.Device, before, after, "answer of "+from.String())
 			r.news.filled = r.news.filled || (len(before) == 0) != (len(after) == 0)
 		}
 	}

@@ -34,6 +34,7 @@ func (r *Registrar) Commands(base func() control.Process) []control.Command {
 		{Name: control.CommandPeers, Run: ofVNI(func(l *control.FloodList) int { return len(l.Members) }, func(wanted func(vxlan.VNI) bool) []control.FloodList {
 			return r.shownLists(wanted, time.Now())
 		})},
+		{Name: control.CommandMonitor, Stream: true, Run: r.monitor},
 	}
 }
 
@@ -41,19 +42,9 @@ func (r *Registrar) Commands(base func() control.Process) []control.Command {
 // those that an element names.
 func ofVNI[T any](addresses func(*T) int, list func(wanted func(vxlan.VNI) bool) []T) func(context.Context, *control.Call) error {
 	return func(_ context.Context, call *control.Call) error {
-		var a control.VNIArgs
-		if err := control.DecodeArgs(call.Args, &a); err != nil {
+		wanted, err := wantedVNIs(call)
+		if err != nil {
 			return err
-		}
-		wanted := func(vxlan.VNI) bool { return true }
-		if a.VNI != nil {
-			vni := vxlan.VNI(*a.VNI)
-			if !vni.Valid() {
-				return &control.Error{
-					Code: control.CodeBadArgument, Text: fmt.Sprintf("vni %d is out of range 0..%d", *a.VNI, vxlan.MaxVNI),
-				}
-			}
-			wanted = func(v vxlan.VNI) bool { return v == vni }
 		}
 		for part := range control.Parts(list(wanted), addresses) {
 			if err := call.Send(part); err != nil {
@@ -62,6 +53,24 @@ func ofVNI[T any](addresses func(*T) int, list func(wanted func(vxlan.VNI) bool)
 		}
 		return nil
 	}
+}
+
+// wantedVNIs tells which VNIs the arguments of a call are about.
+func wantedVNIs(call *control.Call) (func(vxlan.VNI) bool, error) {
+	var a control.VNIArgs
+	if err := control.DecodeArgs(call.Args, &a); err != nil {
+		return nil, err
+	}
+	if a.VNI == nil {
+		return func(vxlan.VNI) bool { return true }, nil
+	}
+	vni := vxlan.VNI(*a.VNI)
+	if !vni.Valid() {
+		return nil, &control.Error{
+			Code: control.CodeBadArgument, Text: fmt.Sprintf("vni %d is out of range 0..%d", *a.VNI, vxlan.MaxVNI),
+		}
+	}
+	return func(v vxlan.VNI) bool { return v == vni }, nil
 }
 
 // ago is how many seconds ago something was, nil if it never was.
@@ -253,12 +262,12 @@ func (r *Registrar) shownLists(wanted func(vxlan.VNI) bool, now time.Time) []con
 		if !wanted(e.VNI) {
 			continue
 		}
-		_, waits := r.waiting[e.VNI]
+		unregistered := r.entries[e.VNI] != e || e.sent.IsZero()
 		s := status[e.Device]
 		l := control.FloodList{
 			VNI: uint32(e.VNI), Device: e.Device.Device, Index: e.Device.Index,
 			Members: append([]netip.Addr{}, e.list.members()...), Own: s.Own, Foreign: s.Foreign,
-			Stale: waits || e.list.stale(now, hold), From: e.list.from(), Managed: managed[e.Device.Index], Problem: s.Problem,
+			Unregistered: unregistered, Stale: !unregistered && e.list.stale(now, hold), From: e.list.from(), Managed: managed[e.Device.Index], Problem: s.Problem,
 		}
 		if e.list.spoken {
 			l.LastAnswer = ago(e.list.heard, now)

@@ -19,6 +19,7 @@ func (r *Registrar) enforce(p *plan, own map[netip.Addr]struct{}, cfg *config.Co
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before := r.plan
+	r.tellPlanLocked(before, p)
 	r.plan, r.own = p, own
 	maps.DeleteFunc(r.refused, func(at route, _ error) bool {
 		_, ok := p.Nodes[at.Node]
@@ -52,6 +53,7 @@ func (r *Registrar) enforce(p *plan, own map[netip.Addr]struct{}, cfg *config.Co
 			e = &entry{registration: reg, list: newMemberList(reg.Nodes, nil, now)}
 		}
 		r.entries[reg.VNI] = e
+		tell := r.tellListLocked(e)
 		if e.Device != reg.Device {
 			dropped = append(dropped, e.Device)
 			changed = true
@@ -61,6 +63,7 @@ func (r *Registrar) enforce(p *plan, own map[netip.Addr]struct{}, cfg *config.Co
 		if e.list.without(own) || changed {
 			set[reg.Device] = e.list.members()
 		}
+		tell()
 	}
 	dropped = append(dropped, r.putAsideLocked(former, p)...)
 	if r.lists == nil {
@@ -115,6 +118,7 @@ func (r *Registrar) putAsideLocked(former map[vxlan.VNI]*entry, p *plan) (droppe
 		if _, ok := passing[place{e.Device.Index, vni}]; !ok || r.lists == nil {
 			dropped = append(dropped, e.Device)
 			delete(r.waiting, vni)
+			r.tellMembers(e.Device, e.list.members(), nil, "the VNI is not registered any more")
 		}
 	}
 	return dropped

@@ -270,6 +270,9 @@ func (r *Registrar) withdrawAll(left *batch) {
 	defer cancel()
 	r.mu.Lock()
 	b, cfg, id := changes(r.plan.Register, nil), r.cfg, r.id
+	for _, e := range r.entries {
+		r.tellGoneLocked(e, "vxrd stops")
+	}
 	r.mu.Unlock()
 	for at, vnis := range left.still(r.registration).Withdraw {
 		b.Withdraw[at] = append(b.Withdraw[at], vnis...)

@@ -122,6 +122,23 @@ func (p *plan) nothing() *skip {
 	return nil
 }
 
+// newSkips returns what a plan skips and the one before did not, or not for this
+// reason.
+func newSkips(before, now *plan) (skips []*skip) {
+	key := func(s *skip) string { return fmt.Sprint(s.VNI, s.Name, " ", s) }
+	was := make(map[string]struct{}, len(before.Skipped))
+	for i := range before.Skipped {
+		was[key(&before.Skipped[i])] = struct{}{}
+	}
+	for i := range now.Skipped {
+		s := &now.Skipped[i]
+		if _, ok := was[key(s)]; !ok {
+			skips = append(skips, s)
+		}
+	}
+	return skips
+}
+
 // inputs are what a plan is made of.
 type inputs struct {
 	Devices []underlay.Device // sorted by name

@@ -101,6 +101,8 @@ type Registrar struct {
 	woken chan struct{} // holds a value when the loop has something to look at
 	busy  activity
 
+	monitors monitors
+
 	verdicts          [numVerdicts]atomic.Uint64
 	sends, sendErrors atomic.Uint64
 	leftOut           atomic.Uint64 // addresses of answers that cannot be members
@@ -147,6 +149,7 @@ type entry struct {
 	*registration
 	sent time.Time  // when it was registered last; zero if never
 	list memberList // with head-end replication
+	told told       // to those who listen
 }
 
 // New builds a registrar, inert: it opens nothing and needs no privilege.

@@ -140,6 +140,11 @@ func (s *sender) write(msg []byte, at route) error {
 func (r *Registrar) registered(at route, vnis []vxlan.VNI, now time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	for _, v := range vnis {
+		if e := r.entries[v]; e != nil {
+			r.tellSentLocked(e, err)
+		}
+	}
 	if err != nil {
 		r.refused[at] = err
 		return

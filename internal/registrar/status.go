@@ -171,15 +171,7 @@ func (r *Registrar) logChanges(b *batch) {
 
 // logSkips writes to the log what is skipped and was not, or not for this reason.
 func (r *Registrar) logSkips(before, now *plan) {
-	key := func(s *skip) string { return fmt.Sprint(s.VNI, s.Name, " ", s) }
-	was := make(map[string]struct{}, len(before.Skipped))
-	for i := range before.Skipped {
-		was[key(&before.Skipped[i])] = struct{}{}
-	}
-	for i := range now.Skipped {
-		s := &now.Skipped[i]
-		if _, ok := was[key(s)]; !ok {
-			r.log.WithFields(s.fields()).Debug("vni skipped")
-		}
+	for _, s := range newSkips(before, now) {
+		r.log.WithFields(s.fields()).Debug("vni skipped")
 	}
 }
