@@ -168,13 +168,16 @@ func programmedText(b *screen, all []control.FloodList) {
 // listNotes writes what is wrong with flood lists. Those that are stale are
 // mostly all of them, and told in one line.
 func listNotes(b *screen, all []control.FloodList) {
-	sep, stale, empty := "\n", 0, 0
+	sep, stale, empty, unregistered := "\n", 0, 0, 0
 	note := func(format string, a ...any) {
 		fmt.Fprintf(b, sep+format+"\n", a...)
 		sep = ""
 	}
 	for i := range all {
 		l := &all[i]
+		if l.Unregistered {
+			unregistered++
+		}
 		if l.Stale {
 			stale++
 			if len(l.Members) == 0 {
@@ -187,6 +190,9 @@ func listNotes(b *screen, all []control.FloodList) {
 		if l.Problem != "" {
 			note("%s: %s", of(l.Device, l.VNI), oneLine(l.Problem))
 		}
+	}
+	if unregistered > 0 {
+		note("%d of %d lists are of VNIs that are not registered: kept as they were", unregistered, len(all))
 	}
 	if stale > 0 {
 		kept := "kept as they were"
