@@ -79,13 +79,14 @@ func innerText(packet gopacket.Packet, kind layers.EthernetType) string {
 			return text
 		}
 	}
-	if ip, ok := packet.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok {
+	// What is cut off in the middle of a header comes as a layer without values.
+	if ip, ok := packet.Layer(layers.LayerTypeIPv4).(*layers.IPv4); ok && ip.SrcIP != nil {
 		if ip.FragOffset > 0 {
-			return fmt.Sprintf("IPv4 %s > %s %s fragment", ip.SrcIP, ip.DstIP, ip.Protocol)
+			return fmt.Sprintf("IPv4 %s > %s %s fragment", ip.SrcIP, ip.DstIP, protocolName(ip.Protocol))
 		}
 		return "IPv4 " + transportText(packet, ip.SrcIP, ip.DstIP, ip.Protocol)
 	}
-	if ip, ok := packet.Layer(layers.LayerTypeIPv6).(*layers.IPv6); ok {
+	if ip, ok := packet.Layer(layers.LayerTypeIPv6).(*layers.IPv6); ok && ip.SrcIP != nil {
 		return "IPv6 " + transportText(packet, ip.SrcIP, ip.DstIP, ip.NextHeader)
 	}
 	if kind == layers.EthernetTypeLLC {
@@ -132,5 +133,12 @@ func transportText(packet gopacket.Packet, from, to net.IP, protocol layers.IPPr
 			return fmt.Sprintf("%s > %s ICMPv6 %s", from, to, l.TypeCode)
 		}
 	}
-	return fmt.Sprintf("%s > %s %s", from, to, protocol)
+	return fmt.Sprintf("%s > %s %s", from, to, protocolName(protocol))
+}
+
+func protocolName(p layers.IPProtocol) string {
+	if name := p.String(); !strings.HasPrefix(name, "Unknown") {
+		return name
+	}
+	return fmt.Sprintf("protocol %d", uint8(p))
 }

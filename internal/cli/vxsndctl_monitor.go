@@ -142,24 +142,24 @@ func (t *eventTable[T]) piece(data json.RawMessage) error {
 // row writes cells in their columns. The last of them may be longer than its
 // column.
 func (t *eventTable[T]) row(b *bytes.Buffer, cells []string, s style) {
+	var line strings.Builder
 	left := t.terminal.width
-	for i, cell := range cells {
-		if i == len(cells)-1 {
-			if t.terminal.width > 0 {
-				cell = clip(cell, max(left, len(t.columns[i].head)))
-			}
-			b.WriteString(cell + "\n")
-			return
-		}
+	last := len(cells) - 1
+	for i, cell := range cells[:last] {
 		width := &t.columns[i].width
 		*width = max(*width, len(cell))
-		text := cell
-		if i == 1 {
-			text = t.terminal.paint(s, cell)
-		}
-		b.WriteString(text + strings.Repeat(" ", *width-len(cell)+2))
+		gap := strings.Repeat(" ", *width-len(cell)+2)
 		left -= *width + 2
+		if i == 1 {
+			cell = t.terminal.paint(s, cell)
+		}
+		line.WriteString(cell + gap)
 	}
+	if t.terminal.width > 0 {
+		// Never nothing of it, however narrow the terminal is.
+		cells[last] = clip(cells[last], max(left, len(t.columns[last].head)))
+	}
+	b.WriteString(strings.TrimRight(line.String()+cells[last], " ") + "\n")
 }
 
 // memberColumns are those of the changes of members.

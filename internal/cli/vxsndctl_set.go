@@ -42,6 +42,9 @@ var steeringCommands = []ctlCommand{
 
 // steer has the daemon change its configuration, and prints what changed.
 func steer(ctx context.Context, c *ctlCall, command string, args any) error {
+	if err := c.verify(ctx); err != nil {
+		return err
+	}
 	return doChange(c, c.progress("waiting for the daemon"), func(each func(json.RawMessage) error) error {
 		return c.ask(ctx, command, args, each)
 	}, func(b *bytes.Buffer, r *control.ReloadReport) error {

@@ -49,7 +49,7 @@ func runTop(ctx context.Context, c *ctlCall) error {
 
 // topBlocks prints a block for each interval.
 func (c *ctlCall) topBlocks(ctx context.Context, v *topView, count int) error {
-	before, err := c.sample(ctx)
+	before, err := c.sample(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -65,7 +65,7 @@ func (c *ctlCall) topBlocks(ctx context.Context, v *topView, count int) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		now, err := c.sample(ctx)
+		now, err := c.sample(ctx, nil)
 		if err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (c *ctlCall) topBlocks(ctx context.Context, v *topView, count int) error {
 func (c *ctlCall) topLive(ctx context.Context, v *topView, count int) error {
 	// Nothing is drawn before the daemon has answered: what is wrong is said on the
 	// screen that the user has.
-	before, err := c.sample(ctx)
+	before, err := c.sample(ctx, nil)
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (c *ctlCall) topLive(ctx context.Context, v *topView, count int) error {
 				}
 			}
 		case <-tick.C:
-			now, err := c.sample(ctx)
+			now, err := c.sample(ctx, nil)
 			if err != nil && ctx.Err() != nil {
 				return nil
 			}

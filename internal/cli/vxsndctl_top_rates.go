@@ -19,8 +19,8 @@ type trafficSample struct {
 	vnis   []control.VNIStat // in the order of VNI
 }
 
-// sample asks the daemon for its figures.
-func (c *ctlCall) sample(ctx context.Context) (*trafficSample, error) {
+// sample asks the daemon for its figures, those of one VNI or, for nil, of all.
+func (c *ctlCall) sample(ctx context.Context, vni *uint32) (*trafficSample, error) {
 	s := &trafficSample{}
 	show, err := c.describe(ctx)
 	if err != nil {
@@ -30,7 +30,7 @@ func (c *ctlCall) sample(ctx context.Context) (*trafficSample, error) {
 		return nil, notUnderstood(err)
 	}
 	head := false
-	err = c.ask(ctx, control.CommandStats, control.StatsArgs{}, func(data json.RawMessage) error {
+	err = c.ask(ctx, control.CommandStats, control.StatsArgs{VNI: vni}, func(data json.RawMessage) error {
 		var part []control.VNIStat
 		var err error
 		if !head {
