@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -22,7 +23,7 @@ var vxrdctl = &ctlProgram{
 	name:    "vxrdctl",
 	purpose: "Shows what a running vxrd has registered, and which VTEPs it was told of.",
 	sockets: []string{"/run/vxrd/vxrd.sock", "/var/run/vxrd.sock"},
-	commands: []ctlCommand{
+	commands: slices.Concat([]ctlCommand{
 		{name: "show", doc: "how the daemon does: registrations, answers, warnings",
 			asks: control.CommandShow, printer: printWhole(registrarText)},
 		{name: "vxlans", doc: "the VNIs that are registered, and those that are not", operands: []operand{oneVNI},
@@ -33,7 +34,8 @@ var vxrdctl = &ctlProgram{
 			asks: control.CommandPeers, args: vniArgs, first: ifHeadEnd, printer: printList(membersText, membersDeployed)},
 		{name: "get config", doc: "the configuration in force, or one option of it", operands: []operand{oneOption},
 			asks: control.CommandConfig, args: configArgs, printer: newConfigPrinter},
-	},
+		registrarMonitorCommand,
+	}, steeringCommands),
 }
 
 // headEndOff is what the Python suite says where there are no flood lists.
