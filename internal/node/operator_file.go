@@ -52,24 +52,30 @@ func (n *Node) replaceEntries(ctx context.Context, _ *struct{}, call *control.Ca
 	for i := range add {
 		us[i] = add[i].update(fdb.Operator, fdb.Static)
 	}
-	n.table.Configure(clock(), besides(tableOptions(&c), len(gone)))
-	taken, no := n.addMembers(us)
+	if no := n.exchange(us, gone, tableOptions(&c)); no != nil {
+		return add[no.item].refuse(no.why)
+	}
+	out := control.FDBReplaced{Added: len(add), Removed: len(gone), Kept: len(items) - len(add), Warnings: n.fileWarnings(items)}
+	n.log.WithFields(logrus.Fields{"count": len(items), "added": out.Added, "removed": out.Removed}).Info("operator replaced members")
+	return call.Send(&out)
+}
+
+// exchange adds members and then withdraws others, or leaves all as it was where
+// one is refused: somebody else may have taken the room that there was a moment
+// ago. The options are those in force.
+func (n *Node) exchange(add, gone []fdb.Update, o fdb.Options) *refused {
+	n.table.Configure(clock(), besides(o, len(gone)))
+	taken, no := n.addMembers(add)
 	if no != nil {
-		// Somebody else took the room that there was a moment ago. Nobody withdrew
-		// what was never there: StaticOnly leaves no tombstones.
+		// Nobody withdrew what was never there: StaticOnly leaves no tombstones.
 		for i := range taken {
 			taken[i].Holdtime, taken[i].StaticOnly = 0, true
 		}
 		gone = taken
 	}
 	n.table.Apply(clock(), gone)
-	n.table.Configure(clock(), tableOptions(&c))
-	if no != nil {
-		return add[no.item].refuse(no.why)
-	}
-	out := control.FDBReplaced{Added: len(add), Removed: len(gone), Kept: len(items) - len(add), Warnings: n.fileWarnings(items)}
-	n.log.WithFields(logrus.Fields{"count": len(items), "added": out.Added, "removed": out.Removed}).Info("operator replaced members")
-	return call.Send(&out)
+	n.table.Configure(clock(), o)
+	return no
 }
 
 // receiveItems reads an upload of at most this many elements and returns each
