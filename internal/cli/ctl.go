@@ -50,6 +50,7 @@ type printer interface {
 // question and print the answer: they have asks and printer. The others have
 // run.
 type ctlCommand struct {
+	group    string // for the list of commands: the heading that it stands under
 	name     string // one word, or words with a blank between them
 	doc      string // for the list of commands: what it does, in one line
 	more     string // for its own help: what else there is to know
@@ -72,6 +73,22 @@ type ctlCommand struct {
 	run func(context.Context, *ctlCall) error
 }
 
+// grouped returns commands that stand under one heading.
+func grouped(group string, commands ...[]ctlCommand) []ctlCommand {
+	all := slices.Concat(commands...)
+	for i := range all {
+		all[i].group = group
+	}
+	return all
+}
+
+// The headings of commands.
+const (
+	looking  = "Looking"
+	changing = "Changing, for root and the user of the daemon"
+	others   = "Others"
+)
+
 // newCtlFlags returns the flags of a control program and of cmd, which may be nil.
 // -j has no long name.
 func newCtlFlags(name string, cmd *ctlCommand) *pflag.FlagSet {
@@ -91,6 +108,9 @@ func newCtlFlags(name string, cmd *ctlCommand) *pflag.FlagSet {
 
 // run is the program with its command line.
 func (p *ctlProgram) run(args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == candidatesFlag {
+		return p.candidates(args[1:], stdout)
+	}
 	words, cmd := p.find(args)
 	fs := newCtlFlags(p.name, cmd)
 	if err := fs.Parse(args); err != nil {
@@ -233,17 +253,17 @@ func (p *ctlProgram) meant(word string) string {
 	return p.list()
 }
 
-// meantBehind is the hint for a word behind a command that may be meant to name
-// another command, "" where none is like it.
-func (p *ctlProgram) meantBehind(name, word string) string {
-	var words []string
-	for _, c := range p.commands {
-		if rest, ok := strings.CutPrefix(c.name, name+" "); ok {
-			words = append(words, rest)
+// meantBehind is the hint for a word behind a command that may be meant for
+// another word that can stand there, "" where none is like it.
+func (p *ctlProgram) meantBehind(cmd *ctlCommand, word string) string {
+	words := p.nextWords(strings.Fields(cmd.name))
+	for _, o := range cmd.operands {
+		if o.kind == wordOperand {
+			words = append(words, o.name)
 		}
 	}
-	if n := config.Nearest(word, words); n != "" {
-		return "did you mean " + name + " " + n + "?"
+	if n := config.Nearest(word, words); n != "" && n != word {
+		return "did you mean " + cmd.name + " " + n + "?"
 	}
 	return ""
 }

@@ -33,8 +33,13 @@ func (cmd *ctlCommand) synopsis() string {
 // help writes what -h prints.
 func (p *ctlProgram) help(w io.Writer) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintf(b, "Usage: %s [-u FILE] [-j | --json] COMMAND\n\n%s\n\nCommands:\n", p.name, p.purpose)
+	fmt.Fprintf(b, "Usage: %s [-u FILE] [-j | --json] COMMAND\n\n%s\n", p.name, p.purpose)
+	group := ""
 	for i := range p.commands {
+		if g := p.commands[i].group; g != group {
+			group = g
+			b.WriteString("\n" + g + ":\n")
+		}
 		helpRow(b, "  "+p.commands[i].synopsis(), p.commands[i].doc)
 	}
 	helpRow(b, "  help [COMMAND]", "print this help, or that on a command, and exit")

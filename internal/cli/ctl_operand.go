@@ -94,13 +94,13 @@ func (c *ctlCall) parse(args []string) error {
 		}
 		v, err := o.read(args[0])
 		if err != nil {
-			return usageError(p.meantBehind(cmd.name, args[0]), "%s: %w", cmd.name, err)
+			return usageError(p.meantBehind(cmd, args[0]), "%s: %w", cmd.name, err)
 		}
 		c.values[o.name] = v
 		args = args[1:]
 	}
 	if len(args) > 0 {
-		hint := p.meantBehind(cmd.name, args[0])
+		hint := p.meantBehind(cmd, args[0])
 		if hint == "" {
 			hint = p.name + " " + cmd.name + " -h tells what may stand there"
 		}

@@ -16,11 +16,17 @@ import (
 // keyWidth is how wide the keys of show are.
 const keyWidth = 20
 
-// sections returns what writes a heading, and a line below it.
+// sections returns what writes a heading, and a line below it. A line that a
+// terminal has no room for goes on below its value.
 func sections(b *screen) (section func(title string), pair func(key, format string, a ...any)) {
-	section = func(title string) { fmt.Fprintf(b, "\n%s\n", title) }
+	section = func(title string) { b.WriteString("\n" + b.paint(strong, title) + "\n") }
 	pair = func(key, format string, a ...any) {
-		fmt.Fprintf(b, "  %-*s%s\n", keyWidth, key+":", fmt.Sprintf(format, a...))
+		value := fmt.Sprintf(format, a...)
+		lines := []string{value}
+		if room := b.width - keyWidth - 2; room >= minWrap && len(value) > room && !strings.Contains(value, "\x1b") {
+			lines = wrap(value, room)
+		}
+		fmt.Fprintf(b, "  %-*s%s\n", keyWidth, key+":", strings.Join(lines, "\n"+strings.Repeat(" ", keyWidth+2)))
 	}
 	return section, pair
 }
@@ -42,11 +48,26 @@ func showChecks(b *screen, checks []control.Check) {
 	if len(checks) == 0 {
 		return
 	}
-	b.WriteString("\nStart-up checks that failed\n")
+	b.WriteString("\n" + b.paint(warning, "Start-up checks that failed") + "\n")
 	for _, c := range checks {
-		fmt.Fprintf(b, "  %s: %s\n", c.Name, c.Text)
+		b.indented(2, c.Name+": "+c.Text)
 		if c.Fix != "" {
-			fmt.Fprintf(b, "    fix: %s\n", c.Fix)
+			b.indented(4, "fix: "+c.Fix)
+		}
+	}
+}
+
+// indented writes text on lines that begin with n blanks, those after the first
+// with two more.
+func (b *screen) indented(n int, text string) {
+	lines := []string{text}
+	if room := b.width - n - 2; room >= minWrap && len(text) > b.width-n {
+		lines = wrap(text, room)
+	}
+	for i, line := range lines {
+		b.WriteString(strings.Repeat(" ", n) + line + "\n")
+		if i == 0 {
+			n += 2
 		}
 	}
 }

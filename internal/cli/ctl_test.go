@@ -76,7 +76,20 @@ func checkCtlManual(t *testing.T, p *ctlProgram, values []any) {
 		has(`^\.It Cm ` + c.name + `( |$)`)
 		// What commands of one first word print may be told in one place.
 		family, _, _ := strings.Cut(c.name, " ")
-		has(`^\.Ss (.*, )?(` + c.name + `|` + family + `)(, .*)?$`)
+		if c.group != others {
+			has(`^\.Ss (.*, )?(` + c.name + `|` + family + `)(, .*)?$`)
+		}
+		if c.flags != nil {
+			own := pflag.NewFlagSet("", pflag.ContinueOnError)
+			c.flags(own)
+			own.VisitAll(func(f *pflag.Flag) {
+				name := f.Shorthand
+				if name == "" {
+					name = "-" + f.Name
+				}
+				has(`\bFl ` + name + `\b`)
+			})
+		}
 		if !strings.Contains(help, "\n  "+c.synopsis()) {
 			t.Errorf("%s is not in the help", c.name)
 		}

@@ -66,6 +66,14 @@ func (t terminal) paint(s style, text string) string {
 	return text
 }
 
+// should returns text in the style of what should be so and is, or is not.
+func (t terminal) should(is bool, text string) string {
+	if is {
+		return t.paint(good, text)
+	}
+	return t.paint(bad, text)
+}
+
 // A screen is a text in the making for a terminal.
 type screen struct {
 	bytes.Buffer

@@ -3,6 +3,8 @@
 package cli
 
 import (
+	"slices"
+
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
 )
@@ -12,16 +14,16 @@ import (
 var vxsndctl = &ctlProgram{
 	daemon:  config.Vxsnd,
 	name:    "vxsndctl",
-	purpose: "Shows what a running vxsnd does, its peers and which members it has.",
+	purpose: "Shows what a running vxsnd does, its peers and which members it has, and\nchanges what can be changed while it runs.",
 	sockets: []string{"/run/vxsnd/vxsnd.sock", "/var/run/vxsnd.sock"},
-	commands: []ctlCommand{
-		{name: "show", doc: "how the daemon does: addresses, table, counters",
-			asks: control.CommandShow, printer: printWhole(showText)},
+	commands: slices.Concat(grouped(looking, []ctlCommand{
+		{name: "show", doc: "how the daemon does in short, or each figure",
+			operands: []operand{{name: "detail", kind: wordOperand, optional: true}},
+			asks:     control.CommandShow, printer: printWhole(showDetail), run: runShow},
 		{name: "peers", doc: "how its exchange with each peer goes",
 			asks: control.CommandPeers, shared: true, printer: printWhole(peersText)},
-		{name: "fdb", doc: "the members of all VXLANs, or of one", operands: []operand{oneVNI},
-			asks: control.CommandFDB, args: vniArgs, printer: newFDBPrinter},
+		fdbCommand, vtepCommand, statsCommand, topCommand, explainCommand, captureCommand, monitorCommand,
 		{name: "get config", doc: "the configuration in force, or one option of it", operands: []operand{oneOption},
 			asks: control.CommandConfig, args: configArgs, printer: newConfigPrinter},
-	},
+	}), grouped(changing, operatorCommands, steeringCommands), grouped(others, []ctlCommand{completionCommand})),
 }

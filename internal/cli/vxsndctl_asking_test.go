@@ -31,7 +31,7 @@ func TestShowTellsThatPeersAreAsked(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var b screen
-			showText(&b, &tt.is)
+			showDetail(&b, &tt.is)
 			if want := "\n  Ready:              " + tt.want + "\n"; !strings.Contains(b.String(), want) {
 				t.Errorf("got %s, want a line %s", b.String(), want)
 			}

@@ -6,21 +6,49 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
 
 	"vxsnd/internal/control"
-)
-
-// The widths of the columns in the Python suite's tables. Longer addresses
-// make theirs wider.
-const (
-	vniWidth     = 8
-	addressWidth = 12
-	columnGap    = "    "
+	"vxsnd/internal/fdb"
 )
 
 // static stands for the seconds of what never ages.
 const static = "STATIC"
+
+// none stands for what is not there, so that each column of a row has a word.
+const none = "-"
+
+// sourceNames are the sources of entries.
+var sourceNames = func() (names []string) {
+	for s := fdb.Source(0); s < fdb.NumSources; s++ {
+		names = append(names, s.String())
+	}
+	return names
+}()
+
+// fdbCommand tells of the members of VNIs.
+var fdbCommand = ctlCommand{
+	name: "fdb", doc: "the members of all VXLANs, or of one",
+	more: "One line for each entry: a VTEP may have several, from several sources. " +
+		"With debug the columns are those of the Python suite's debug, and then the others.",
+	operands: []operand{oneVNI, {name: "debug", kind: wordOperand, optional: true}},
+	flags: func(fs *pflag.FlagSet) {
+		prefixFlag(fs, "vtep", "", "only the entries of this VTEP, or in this prefix: `ADDRESS[/LEN]`")
+		wordFlag(fs, "source", "", sourceNames, "only the entries of this source, a `NAME`: "+strings.Join(sourceNames, ", "))
+	},
+	asks: control.CommandFDB,
+	args: func(c *ctlCall) (any, error) {
+		a := control.FDBArgs{VNI: c.vni("VNI")}
+		a.VTEP, _ = flagValueOf[netip.Prefix](c, "vtep")
+		a.Source, _ = flagValueOf[string](c, "source")
+		return a, nil
+	},
+	printer: newFDBPrinter,
+}
 
 // newFDBPrinter returns a printer of the answer to fdb, which holds one piece
 // of it at a time.
@@ -31,7 +59,7 @@ func newFDBPrinter(c *ctlCall) printer {
 	case formatJSON:
 		return &arrayPrinter{w: c.out}
 	}
-	return &grouper{members: &fdbText{w: c.out, width: addressWidth, last: -1}}
+	return newFDBText(c)
 }
 
 // A grouper hands on what the table has about one VTEP in one VNI at a time. It
@@ -48,7 +76,7 @@ type grouper struct {
 func (g *grouper) piece(data json.RawMessage) error {
 	var part control.FDBPart
 	if err := json.Unmarshal(data, &part); err != nil {
-		return fmt.Errorf("the answer is not understood: %w", err)
+		return notUnderstood(err)
 	}
 	if err := g.members.next(); err != nil {
 		return err
@@ -89,62 +117,96 @@ func ageout(e *control.FDBEntry) string {
 
 // fdbText prints a table for people.
 type fdbText struct {
-	w       io.Writer
-	width   int         // of the addresses; grows as they come
-	rows    [][3]string // held back for their width
-	started bool        // the head is printed
-	last    int64       // the VNI of the row before, -1 for none
+	c       *ctlCall
+	g       *grid
+	columns []fdbColumn
+	last    int64 // the VNI of the row before, -1 for none
 }
 
-func (p *fdbText) member(entries []control.FDBEntry) error {
-	longest := &entries[0]
-	for i := range entries {
-		if outlives(&entries[i], longest) {
-			longest = &entries[i]
+// An fdbColumn is a column of the table, and what is in it.
+type fdbColumn struct {
+	gridColumn
+	cell func(*control.FDBEntry) string
+}
+
+// The columns of the table. The first three are those of the Python suite; a
+// fourth is its NodeId, with debug. The others are ours.
+var (
+	fdbAddress = fdbColumn{gridColumn{head: "Address", width: 12}, func(e *control.FDBEntry) string { return e.Address.String() }}
+	fdbAgeout  = fdbColumn{gridColumn{head: "Ageout"}, ageout}
+	fdbSource  = fdbColumn{gridColumn{head: "Source", width: 13}, func(e *control.FDBEntry) string { return e.Source }}
+	fdbNodeID  = fdbColumn{gridColumn{head: "NodeId", spare: 1}, func(e *control.FDBEntry) string {
+		if e.Identifier == 0 {
+			return none
 		}
+		return strconv.FormatUint(e.Identifier, 10)
+	}}
+	fdbHeard = fdbColumn{gridColumn{head: "Heard", spare: 2}, func(e *control.FDBEntry) string { return seconds(e.LastHeard) }}
+	fdbVia   = fdbColumn{gridColumn{head: "Via", spare: 3}, func(e *control.FDBEntry) string {
+		if !e.Via.IsValid() {
+			return none
+		}
+		return e.Via.String()
+	}}
+)
+
+func newFDBText(c *ctlCall) *fdbText {
+	p := &fdbText{c: c, last: -1, columns: []fdbColumn{fdbAddress, fdbAgeout, fdbSource, fdbNodeID, fdbHeard}}
+	if c.has("debug") {
+		p.columns = []fdbColumn{fdbAddress, fdbAgeout, fdbNodeID, fdbSource, fdbHeard, fdbVia}
 	}
-	row := [3]string{"", longest.Address.String(), ageout(longest)}
-	if vni := int64(longest.VNI); vni != p.last {
-		row[0], p.last = strconv.FormatInt(vni, 10), vni
+	columns := []gridColumn{{head: "VNI", width: 8}}
+	for _, f := range p.columns {
+		columns = append(columns, f.gridColumn)
 	}
-	p.width = max(p.width, len(row[1]))
-	p.rows = append(p.rows, row)
-	return nil
+	p.g = newGrid(c.terminal, columns...)
+	return p
 }
 
-func (p *fdbText) next() error {
-	if len(p.rows) < control.MaxPart {
+func (p *fdbText) piece(data json.RawMessage) error {
+	var part control.FDBPart
+	if err := json.Unmarshal(data, &part); err != nil {
+		return notUnderstood(err)
+	}
+	for i := range part {
+		e := &part[i]
+		row := make([]cell, 1, 1+len(p.columns))
+		if vni := int64(e.VNI); vni != p.last {
+			row[0].text, p.last = strconv.FormatInt(vni, 10), vni
+		}
+		for _, f := range p.columns {
+			row = append(row, cell{text: f.cell(e)})
+		}
+		p.g.row(row...)
+	}
+	// The longer a block, the less often its columns grow.
+	if len(p.g.rows) < control.MaxPart {
 		return nil
 	}
 	return p.flush()
 }
 
-// flush writes the rows that are held back, and the head before the first.
 func (p *fdbText) flush() error {
-	var b []byte
-	if !p.started {
-		p.started = true
-		b = p.line(p.line(b, "VNI", "Address", "Ageout"), "===", "=======", "======")
-	}
-	for _, r := range p.rows {
-		b = p.line(b, r[0], r[1], r[2])
-	}
-	p.rows = p.rows[:0]
-	_, err := p.w.Write(b)
+	b := p.c.newScreen()
+	p.g.flush(b)
+	_, err := p.c.out.Write(b.Bytes())
 	return err
 }
 
 func (p *fdbText) end() error {
-	empty := p.last < 0
-	err := p.flush()
-	if err == nil && empty {
-		_, err = io.WriteString(p.w, "Empty\n")
+	if err := p.flush(); err != nil || p.last >= 0 {
+		return err
 	}
+	_, err := io.WriteString(p.c.out, "Empty\n")
 	return err
 }
 
-func (p *fdbText) line(b []byte, vni, address, ageout string) []byte {
-	return fmt.Appendf(b, "%-*s%s%-*s%s%s\n", vniWidth, vni, columnGap, p.width, address, columnGap, ageout)
+// seconds is a number of them as text.
+func seconds(n *int64) string {
+	if n == nil {
+		return none
+	}
+	return strconv.FormatInt(*n, 10)
 }
 
 // fdbDeployed prints one JSON object as the Python suite does:

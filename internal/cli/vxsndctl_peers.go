@@ -8,14 +8,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"vxsnd/internal/control"
 )
 
-// peerColumns are the heads of the table of peers.
-var peerColumns = []string{
-	"Address", "Name", "Kind", "State", "Heard", "Queue", "Waiting", "Relayed", "Dropped", "Updates", "Dump", "Differ",
+// peerColumns are the columns of the table of peers. Those with figures for
+// whoever looks into something are left out first.
+var peerColumns = []gridColumn{
+	{head: "Address"}, {head: "Name", spare: 2}, {head: "Kind", spare: 6}, {head: "State"}, {head: "Heard"},
+	{head: "Queue", right: true, spare: 3}, {head: "Waiting", right: true, spare: 4}, {head: "Relayed", right: true, spare: 7},
+	{head: "Dropped", right: true, spare: 1}, {head: "Updates", right: true, spare: 8}, {head: "Dump", spare: 5},
+	{head: "Differ", right: true},
 }
 
 // peersText writes the peers for people: a table, and below it what is wrong.
@@ -24,29 +27,29 @@ func peersText(b *screen, peers *[]control.Peer) {
 		b.WriteString("no peers are configured\n")
 		return
 	}
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
-	var lines []string
-	for _, c := range peerColumns {
-		lines = append(lines, strings.Repeat("=", len(c)))
-	}
-	row(peerColumns...)
-	row(lines...)
+	g := newGrid(b.terminal, peerColumns...)
+	g.tight = true
 	for i := range *peers {
 		p := &(*peers)[i]
+		address, kind := p.Address.String(), p.Kind
 		if !p.Address.IsValid() {
-			row(append([]string{"-", p.Name, "-", "unresolved"}, slices.Repeat([]string{"-"}, len(peerColumns)-4)...)...)
+			address, kind = none, none
+		}
+		state := shownState(p)
+		row := []cell{{text: address}, {text: cmp.Or(p.Name, none)}, {text: kind}, {state, stateStyle(state)}}
+		if !p.Address.IsValid() {
+			g.row(append(row, plainCells(slices.Repeat([]string{none}, len(peerColumns)-len(row))...)...)...)
 			continue
 		}
 		waiting := strconv.Itoa(p.Waiting)
 		if p.All {
 			waiting = "all"
 		}
-		row(p.Address.String(), cmp.Or(p.Name, "-"), p.Kind, peerState(p), peerHeard(p), strconv.Itoa(p.Queue), waiting,
-			strconv.FormatUint(p.Relayed, 10), strconv.FormatUint(p.Dropped+p.RelayErrors, 10),
-			strconv.FormatUint(p.Updates, 10), lastDump(p), strconv.Itoa(p.Differ))
+		g.row(append(row, cell{text: peerHeard(p)}, cell{text: strconv.Itoa(p.Queue)}, cell{text: waiting},
+			cell{text: strconv.FormatUint(p.Relayed, 10)}, b.worry(p.Dropped+p.RelayErrors),
+			cell{text: strconv.FormatUint(p.Updates, 10)}, cell{text: lastDump(p)}, b.worry(uint64(p.Differ)))...)
 	}
-	t.Flush() // a bytes.Buffer takes everything
+	g.flush(b)
 
 	sep := "\n"
 	problem := func(p *control.Peer, what, text string) {
@@ -55,7 +58,8 @@ func peersText(b *screen, peers *[]control.Peer) {
 			if p.Address.IsValid() {
 				who = p.Address.String()
 			}
-			fmt.Fprintf(b, "%s%s: %s%s\n", sep, who, what, oneLine(text))
+			b.WriteString(sep)
+			b.indented(0, who+": "+what+oneLine(text))
 			sep = ""
 		}
 	}
@@ -67,6 +71,14 @@ func peersText(b *screen, peers *[]control.Peer) {
 			problem(p, "dump: ", d.Problem)
 		}
 	}
+}
+
+// shownState is the state of a peer, or of a name that does not resolve.
+func shownState(p *control.Peer) string {
+	if !p.Address.IsValid() {
+		return "unresolved"
+	}
+	return peerState(p)
 }
 
 func peerState(p *control.Peer) string {
@@ -82,12 +94,34 @@ func peerState(p *control.Peer) string {
 	case p.Problem != "":
 		return "unreachable"
 	}
-	return "-" // nothing was to be told or asked yet
+	return none // nothing was to be told or asked yet
+}
+
+// stateStyle is how a state of peerState looks.
+func stateStyle(state string) style {
+	switch state {
+	case "up":
+		return good
+	case "silent":
+		return warning
+	case none:
+		return plain
+	}
+	return bad
+}
+
+// worry is a number that should be 0.
+func (b *screen) worry(n uint64) cell {
+	c := cell{text: strconv.FormatUint(n, 10)}
+	if n > 0 {
+		c.style = warning
+	}
+	return c
 }
 
 func peerHeard(p *control.Peer) string {
 	if p.LastHeard == nil {
-		return "-"
+		return none
 	}
 	return uptime(*p.LastHeard) + " ago"
 }
@@ -98,7 +132,7 @@ func lastDump(p *control.Peer) string {
 	case p.AskedFor != nil:
 		return fmt.Sprintf("asked for %s", uptime(*p.AskedFor))
 	case d == nil:
-		return "-"
+		return none
 	case d.Problem != "":
 		return fmt.Sprintf("failed, %s ago", uptime(d.Ago))
 	}

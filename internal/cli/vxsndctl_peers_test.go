@@ -103,7 +103,7 @@ func TestStateOfTheAnycastAddress(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.is.Address, tt.is.Interface = netip.MustParseAddr("2001:db8::1"), "blue"
 			var b screen
-			showText(&b, &control.Status{Anycast: &tt.is})
+			showDetail(&b, &control.Status{Anycast: &tt.is})
 			_, got, _ := strings.Cut(b.String(), "\nAnycast address\n")
 			got, _, _ = strings.Cut(got, "\n\n")
 			want := "  " + strings.Join(append([]string{"Address:            2001:db8::1 on blue"}, tt.want...), "\n  ")

@@ -12,37 +12,35 @@ import (
 	"vxsnd/internal/control"
 )
 
-// showText writes a status for people: first what the Python suite's show has,
-// in its shape, and then the rest.
-func showText(b *screen, s *control.Status) {
+// showDetail writes a status for people: first what the Python suite's show has,
+// in its shape, and then a line for each figure.
+func showDetail(b *screen, s *control.Status) {
 	showAddresses(b, s)
 	section, pair := sections(b)
 
 	section("Daemon")
 	showProcess(pair, &s.Process)
-	ready := yesNo(s.Ready)
-	if s.Waiting != "" {
-		ready += ", waiting for " + s.Waiting
-	} else if s.Asking {
-		ready += ", without the table of a peer: they are asked on"
+	pair("Ready", "%s", readiness(b, s))
+	pair("Engine", "%s", engine(b, s))
+	if len(s.Devices) > 0 {
+		pair("Devices", "%s", strings.Join(s.Devices, ", "))
 	}
-	pair("Ready", "%s", ready)
-	pair("Engine", "%s", s.Engine)
 	pair("Control (UDP) port", "%d", s.VxfldPort)
 	if s.VXLANListenPort != 0 {
 		pair("Data (UDP) port", "%d, copies to %d", s.VXLANListenPort, s.VXLANDestPort)
 	}
 	pair("VRF", "%s", cmp.Or(s.VRF, "none"))
+	pair("Metrics", "%s", cmp.Or(s.MetricsListen, "not served"))
 	showFiles(pair, &s.Process)
 
 	if a := s.Anycast; a != nil {
 		section("Anycast address")
 		pair("Address", "%s on %s", a.Address, a.Interface)
 		pair("Installed", "%s, for %s", installed(a.Owner), uptime(a.SinceSeconds))
-		pair("Healthy", "%s", yesNo(a.Healthy))
+		pair("Healthy", "%s", b.should(a.Healthy, yesNo(a.Healthy)))
 		pair("Draining", "%s", yesNo(a.Draining))
 		if a.Problem != "" {
-			pair("Problem", "%s", oneLine(a.Problem))
+			pair("Problem", "%s", b.paint(bad, oneLine(a.Problem)))
 		}
 	}
 
@@ -59,6 +57,7 @@ func showText(b *screen, s *control.Status) {
 	pair("Learned", "%d members", s.Learned)
 	pair("Loops", "%d", s.Loops)
 	pair("Dropped", "%s", counts(s.Drops))
+	pair("In queues", "%d bytes received, %d bytes to send", s.Queues.Receive, s.Queues.Send)
 
 	section("Control messages")
 	pair("Received", "%s", counts(s.Registrations))
@@ -68,6 +67,25 @@ func showText(b *screen, s *control.Status) {
 	pair("Refused", "%s", counts(s.PeerConnections.Refused))
 
 	showChecks(b, s.Checks)
+}
+
+// readiness says whether the daemon is ready, and what it waits for.
+func readiness(b *screen, s *control.Status) string {
+	switch {
+	case s.Waiting != "":
+		return b.paint(warning, yesNo(s.Ready)) + ", waiting for " + s.Waiting
+	case s.Asking:
+		return b.paint(warning, yesNo(s.Ready)) + ", without the table of a peer: they are asked on"
+	}
+	return b.should(s.Ready, yesNo(s.Ready))
+}
+
+// engine says what floods, and why it is not what was wanted.
+func engine(b *screen, s *control.Status) string {
+	if s.EngineReason == "" {
+		return s.Engine
+	}
+	return b.paint(warning, s.Engine) + ", since " + oneLine(s.EngineReason)
 }
 
 // installed says who put the anycast address where it is.

@@ -63,10 +63,11 @@ func cannedStatus() control.Status {
 		Anycast: &control.Anycast{
 			Address: netip.MustParseAddr("10.0.0.10"), Interface: "lo", Owner: "vxsnd", SinceSeconds: 123, Healthy: true,
 		},
-		VxfldPort: 10001, VXLANListenPort: 4789, VXLANDestPort: 8472, VRF: "blue",
+		VxfldPort: 10001, VXLANListenPort: 4789, VXLANDestPort: 8472, VRF: "blue", MetricsListen: "127.0.0.1:9477",
 		VNIs: 2, Members: 5, Entries: 7, BySource: map[string]int{"registration": 4, "data": 3, "operator": 0},
 		Packets: 1000, Bytes: 123456, Copies: 4000, CopyBytes: 493824, Fragmented: 7, Learned: 3, Loops: 1,
 		Drops:         map[string]uint64{"ttl": 2, "no_member": 40, "kernel": 0},
+		Queues:        control.Queues{Receive: 10, Send: 20},
 		Registrations: map[string]uint64{"taken": 12, "not_peer": 1},
 		PeerConnections: control.Connections{
 			Accepted: map[string]uint64{"update": 5, "request": 0, "repair": 2},
@@ -109,7 +110,9 @@ func cannedCommands(s control.Status, peers []control.Peer, fdb control.FDBPart,
 			if err := control.DecodeArgs(call.Args, &a); err != nil {
 				return err
 			}
-			all := slices.DeleteFunc(slices.Clone(fdb), func(e control.FDBEntry) bool { return a.VNI != nil && *a.VNI != e.VNI })
+			all := slices.DeleteFunc(slices.Clone(fdb), func(e control.FDBEntry) bool {
+				return a.VNI != nil && *a.VNI != e.VNI || a.VTEP.IsValid() && !a.VTEP.Contains(e.Address) || a.Source != "" && a.Source != e.Source
+			})
 			for part := range slices.Chunk(all, size) {
 				if err := call.Send(part); err != nil {
 					return err
@@ -189,7 +192,7 @@ func TestVxsndctlScript(t *testing.T) {
 	}
 	daemons := map[string]func(path string) (func(), error){
 		"full": func(path string) (func(), error) {
-			return serveControl(path, cannedCommands(cannedStatus(), cannedPeers(), cannedFDB(), 3))
+			return serveControl(path, append(cannedCommands(cannedStatus(), cannedPeers(), cannedFDB(), 3), cannedTraffic()...))
 		},
 		"many": func(path string) (func(), error) {
 			return serveControl(path, cannedCommands(cannedStatus(), nil, many, control.MaxPart))

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cli
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"vxsnd/internal/control"
+)
+
+// cannedVTEP is a VTEP that is a member by several entries, one that only sends,
+// and one that gets no copies.
+func cannedVTEP() []control.VTEPMember {
+	fdb, last, older := cannedFDB(), 0.25, 3725.0
+	return []control.VTEPMember{
+		{VNI: 10, Sources: fdb[1:4], Packets: 1000, Bytes: 123456, Copies: 2000, CopyBytes: 246912, Drops: 3, LastPacket: &last},
+		{VNI: 11, Packets: 7, Bytes: 700, LastPacket: &older},
+		{VNI: 16777215, Sources: fdb[5:6], Excluded: "a service node: peer sn1.example"},
+	}
+}
+
+// cannedExplanation is what would happen to a packet in VNI 10.
+func cannedExplanation() (control.Explanation, []control.ExplainedDestination) {
+	source, gateway := netip.MustParseAddr("10.2.1.1"), netip.MustParseAddr("10.0.0.254")
+	to := func(addr, rule, text string) control.ExplainedDestination {
+		d := control.ExplainedDestination{
+			Address: netip.MustParseAddr(addr), Copy: rule == "copy", Rule: rule, Text: text, Sources: []string{"registration"},
+		}
+		if d.Copy {
+			d.Device = "eth0"
+		}
+		return d
+	}
+	routed := to("10.2.1.4", "copy", "in fragments: 1560 bytes are more than the 1500 of eth0")
+	routed.Gateway, routed.Sources = gateway, []string{"data", "peer"}
+	return control.Explanation{
+			VNI: 10, Source: source, Flooded: true, Rule: "flooded", Text: "2 copies for 4 other members",
+			LearnText: "10.2.1.1 is a member already, by registration", Copies: 2,
+		}, []control.ExplainedDestination{
+			to("10.0.0.12", "service_node", "it is the peer 10.0.0.12"),
+			to("10.2.1.1", "sender", "the packet comes from it"),
+			to("10.2.1.2", "unresolved", "the link-layer address of 10.2.1.2 does not resolve"),
+			to("10.2.1.3", "copy", ""),
+			routed,
+		}
+}
+
+// cannedStats are the figures of a daemon at one moment and two seconds later.
+func cannedStats(later bool) (control.Stats, []control.VNIStat) {
+	stat := func(vni uint32, members int, n uint64, drops map[string]uint64) control.VNIStat {
+		return control.VNIStat{
+			VNI: vni, Members: members, Packets: n, Bytes: 1000 * n, Copies: 10 * n, CopyBytes: 10000 * n, Drops: drops,
+		}
+	}
+	s := control.Stats{
+		At: time.Date(2026, 11, 22, 10, 30, 0, 0, time.UTC), Monotonic: 1e9,
+		Total: stat(0, 15, 1100, map[string]uint64{"ttl": 5, "no_member": 40}), Other: stat(0, 0, 90, map[string]uint64{"no_member": 40}),
+	}
+	vnis := []control.VNIStat{stat(10, 5, 1000, map[string]uint64{"ttl": 5}), stat(2000, 10, 10, nil)}
+	if later {
+		s.At, s.Monotonic = s.At.Add(2*time.Second), 3e9
+		s.Total = stat(0, 15, 3301, map[string]uint64{"ttl": 9, "no_member": 40})
+		vnis[0] = stat(10, 5, 3200, map[string]uint64{"ttl": 9})
+		vnis[1] = stat(2000, 10, 11, nil)
+	}
+	return s, vnis
+}
+
+// cannedTraffic answers what is asked about packets. Each second answer to stats is
+// the later one.
+func cannedTraffic() []control.Command {
+	var asked atomic.Uint64
+	return []control.Command{
+		{Name: control.CommandVTEP, Run: func(_ context.Context, call *control.Call) error {
+			var a control.VTEPArgs
+			if err := control.DecodeArgs(call.Args, &a); err != nil {
+				return err
+			}
+			if a.Address != netip.MustParseAddr("10.2.1.2") {
+				return nil
+			}
+			for part := range slices.Chunk(cannedVTEP(), 2) {
+				if err := call.Send(part); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{Name: control.CommandExplain, Run: func(_ context.Context, call *control.Call) error {
+			var a control.ExplainArgs
+			if err := control.DecodeArgs(call.Args, &a); err != nil {
+				return err
+			}
+			e, destinations := cannedExplanation()
+			switch {
+			case a.TTL != nil && *a.TTL == 1:
+				e.Flooded, e.Rule, e.Text, e.Copies = false, "ttl", "it arrives with TTL 1, so that a copy would have none left", 0
+				e.LearnText, destinations = "", nil
+			case a.Length != nil:
+				e.Text, e.Copies, e.Learned, e.LearnText = "0 copies for 1 other member", 0, true, "10.2.1.1 becomes a member by this packet"
+				destinations = destinations[2:3]
+			}
+			if err := call.Send(&e); err != nil {
+				return err
+			}
+			for part := range slices.Chunk(destinations, 2) {
+				if err := call.Send(part); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{Name: control.CommandStats, Run: func(_ context.Context, call *control.Call) error {
+			var a control.StatsArgs
+			if err := control.DecodeArgs(call.Args, &a); err != nil {
+				return err
+			}
+			s, vnis := cannedStats(asked.Add(1)%2 == 0)
+			if a.VNI != nil {
+				vnis = slices.DeleteFunc(vnis, func(v control.VNIStat) bool { return v.VNI != *a.VNI })
+			}
+			if err := call.Send(&s); err != nil {
+				return err
+			}
+			for part := range slices.Chunk(vnis, 1) {
+				if err := call.Send(part); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+	}
+}
