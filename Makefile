@@ -23,7 +23,7 @@ REPORT   := $(shell mktemp -u)
 export VXSND_NO_SKIP ?= $(ROOT)
 
 .DEFAULT_GOAL := build
-.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo uml bird
+.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo uml bird promtool
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
 	@$(OWN)
 	@bin/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
 
-test: lint cgo uml bird ## everything that must pass (root for the tests in namespaces)
+test: lint cgo uml bird promtool ## everything that must pass (root for the tests in namespaces)
 	@[ "$(ROOT)" ] || echo 'not root: tests in network namespaces are skipped (sudo make test runs them)'
 	@$(GO) tool gotestsum --format pkgname --jsonfile $(REPORT) -- -race -count=1 -timeout 10m ./... ; \
 	status=$$?; \
@@ -86,6 +86,7 @@ install: build ## install under DESTDIR and PREFIX (/usr/local); existing .conf 
 	install -D -m 0644 -t $(LIBDIR)/sysusers.d etc/sysusers.d/vxsnd.conf etc/sysusers.d/vxrd.conf
 	install -D -m 0644 -t $(DOCDIR)/examples/vxsnd.service.d etc/vxsnd.service.d/anycast.conf
 	install -D -m 0644 -t $(DOCDIR)/examples/vxrd.service.d etc/vxrd.service.d/unprivileged.conf
+	install -D -m 0644 -t $(DOCDIR)/examples etc/grafana/vxsnd.json etc/prometheus/vxsnd.rules.yml etc/prometheus/vxsnd.rules.test.yml
 	sed -i 's,/usr/local/sbin/,$(PREFIX)/sbin/,' $(LIBDIR)/systemd/system/vxsnd.service \
 		$(LIBDIR)/systemd/system/vxrd.service $(DOCDIR)/examples/vxsnd.service.d/anycast.conf
 	@for c in vxsnd.conf vxrd.conf; do \
@@ -120,3 +121,12 @@ uml:
 bird:
 	@[ ! "$(ROOT)" ] || [ -x /usr/sbin/bird ] || command -v bird >/dev/null || $(call apt,bird2) || \
 		echo 'no BIRD: VXSND_MAY_SKIP=bird leaves its tests out' >&2
+
+# The alert rules are checked by the program that Prometheus has for it. Debian
+# has it in one package with the server, which nobody wants to run here.
+promtool:
+	@command -v promtool >/dev/null || [ -x bin/promtool ] || { command -v apt-get >/dev/null && \
+		d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && cd "$$d" && \
+		{ apt-get download prometheus || { [ "$(ROOT)" ] && apt-get update && apt-get download prometheus; }; } && \
+		dpkg-deb -x prometheus_*.deb . && cd "$(CURDIR)" && install -D "$$d/usr/bin/promtool" bin/promtool && $(OWN); } || \
+		echo 'no promtool: VXSND_MAY_SKIP=promtool leaves its tests out' >&2

@@ -71,6 +71,9 @@ func TestInstall(t *testing.T) {
 				tt.prefix + "/sbin/vxsnd": 0o755,
 				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.service.d/anycast.conf":     0o644,
 				tt.prefix + "/share/doc/vxsnd/examples/vxrd.service.d/unprivileged.conf": 0o644,
+				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.json":                       0o644,
+				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.rules.yml":                  0o644,
+				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.rules.test.yml":             0o644,
 			}
 			for _, link := range []string{"vxrd", "vxsndctl", "vxrdctl"} {
 				want[tt.prefix+"/sbin/"+link+" -> vxsnd"] = fs.ModeSymlink | 0o777
