@@ -122,8 +122,11 @@ func (t *Traffic) Configure(l TrafficLimits) {
 		mu.Lock()
 		defer mu.Unlock()
 		old := *r
-		*r = rows{limits: l}
-		r.take(&old)
+		r.limits = l
+		if len(old.byVNI) > l.VNIs || len(old.senders) > l.Senders {
+			*r = rows{limits: l}
+			r.take(&old)
+		}
 	})
 }
 
