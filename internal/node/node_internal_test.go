@@ -279,13 +279,24 @@ func TestControlPlaneAlone(t *testing.T) {
 	}
 }
 
-// freePort returns a UDP port that nobody had a moment ago.
+// freePort returns a port that nobody had a moment ago, of UDP and of TCP.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
+	for {
+		c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		port := c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+		l, err := net.ListenTCP("tcp4", &net.TCPAddr{Port: int(port)})
+		if errors.Is(err, unix.EADDRINUSE) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		return port
 	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
 }

@@ -40,13 +40,17 @@ func (n *Node) forget(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
+			n.forgetVNIs()
 		}
-		vnis := n.table.VNIs(nil)
-		n.traffic.Keep(func(v vxlan.VNI) bool {
-			_, known := slices.BinarySearch(vnis, v)
-			return known
-		})
 	}
+}
+
+func (n *Node) forgetVNIs() {
+	vnis := n.table.VNIs(nil)
+	n.traffic.Keep(func(v vxlan.VNI) bool {
+		_, known := slices.BinarySearch(vnis, v)
+		return known
+	})
 }
 
 // members returns how many VTEPs get the copies of a VNI.

@@ -33,7 +33,8 @@ type watch struct {
 }
 
 func newCaptures(rate int) *captures {
-	c := &captures{start: time.Now()}
+	// Long enough ago that a new bucket has all it can have.
+	c := &captures{start: time.Now().Add(-time.Second)}
 	c.vnis.Store(&map[vxlan.VNI]*watch{})
 	c.setRate(rate)
 	return c
