@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -44,7 +45,9 @@ type daemon struct {
 	noPIDFile error
 
 	service service
-	control *control.Server // nil where there is no management socket
+	control *control.Server  // nil where there is no management socket
+	metrics *metricsListener // nil where the service has no figures
+	ending  atomic.Bool      // the service is told to stop
 	checks  []preflight.Finding
 	demands chan demand   // for the goroutine that does what signals ask for
 	left    chan struct{} // closed when that has ended
@@ -254,9 +257,15 @@ func (d *daemon) open(ctx context.Context, id *process.Identity) error {
 	if err := d.listenControl(); err != nil {
 		return err
 	}
-	err := d.drop(id)
+	err := d.listenMetrics()
+	if err == nil {
+		err = d.drop(id)
+	}
 	if err != nil && d.control != nil {
 		err = errors.Join(err, d.control.Close())
+	}
+	if err != nil && d.metrics != nil {
+		d.metrics.Close()
 	}
 	return err
 }
@@ -319,16 +328,23 @@ func (d *daemon) loop(ctx context.Context, sig *signals) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		<-ctx.Done()
+		d.ending.Store(true)
 		d.notify.Stopping()
 		return nil
 	})
 	g.Go(func() error { return d.attend(ctx, sig) })
-	// The watchdog is fed, and the management socket answers, until the last
-	// packet is served.
+	// The watchdog is fed, and the management socket and the metrics listener
+	// answer, until the last packet is served.
 	wctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	if d.control != nil {
 		g.Go(func() error { return d.control.Run(wctx) })
+	}
+	if d.metrics != nil {
+		g.Go(func() error {
+			d.metrics.Run(wctx)
+			return nil
+		})
 	}
 	watched := make(chan struct{})
 	go func() {

@@ -122,6 +122,11 @@ func (d *daemon) handOver(uid, gid int) {
 	if err := d.log.Chown(uid, gid); err != nil {
 		d.warnStart(err, "log file stays root's: it cannot be opened anew")
 	}
+	if d.metrics != nil {
+		if err := d.metrics.chown(uid, gid); err != nil {
+			d.warnStart(err, "metrics socket stays root's")
+		}
+	}
 	if d.control == nil {
 		return
 	}

@@ -125,7 +125,16 @@ func (d *daemon) change(r config.Result) (report control.ReloadReport, err error
 		logs.Discard()
 		return report, err
 	}
+	var moves *metricsChange
+	if d.metrics != nil {
+		if moves, err = d.metrics.Prepare(next.MetricsListen); err != nil {
+			parts.Discard()
+			logs.Discard()
+			return report, err
+		}
+	}
 	parts.Commit()
+	moves.Commit()
 	report.Warnings = tellWarnings(r.Warnings)
 	if d.background && next.LogDest.Kind == config.DestStdout {
 		const text = "log goes to standard output from now on: from the background that is nowhere"

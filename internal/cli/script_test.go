@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
 	"vxsnd/internal/logging"
+	"vxsnd/internal/metrics/prom"
 	"vxsnd/internal/node"
 	"vxsnd/internal/preflight"
 	"vxsnd/internal/process"
@@ -245,6 +247,14 @@ func (f *fake) Commands(base func() control.Process) []control.Command {
 	return []control.Command{{Name: control.CommandShow, Run: func(_ context.Context, call *control.Call) error {
 		return call.Send(base())
 	}}}
+}
+
+func (f *fake) Metrics(fill func(*prom.Figures), maxVNIs func() int) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		var s prom.Figures
+		fill(&s)
+		fmt.Fprintf(w, "ready %t, alive %t, clients %d, vnis %d\n", s.Ready, s.Alive, s.Clients, maxVNIs())
+	})
 }
 
 func (f *fake) Needs() preflight.Input             { return preflight.Input{} }

@@ -4,11 +4,13 @@ package cli
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
+	"vxsnd/internal/metrics/prom"
 	"vxsnd/internal/preflight"
 	"vxsnd/internal/process"
 	"vxsnd/internal/registrar"
@@ -35,6 +37,10 @@ type service interface {
 	// Commands are what the management socket answers; base fills in what an
 	// answer says of the process.
 	Commands(base func() control.Process) []control.Command
+	// Metrics answers scrapes, nil where the service has no figures for them. fill
+	// adds what they say of the process, and maxVNIs is how many VNIs have series of
+	// their own.
+	Metrics(fill func(*prom.Figures), maxVNIs func() int) http.Handler
 	// Needs is what the start-up checks compare the machine with.
 	Needs() preflight.Input
 	// Capabilities are those that the service cannot do without once it listens.

@@ -78,7 +78,8 @@ func newSteered(t *testing.T, does, text string, flags ...config.Flag) *steered 
 	if s.service, err = newFake(does, s.running, s.log); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.open(t.Context(), nil); err != nil {
+	// Not open: the test goes on with its privileges.
+	if err := errors.Join(s.service.Listen(t.Context()), s.listenControl(), s.listenMetrics()); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

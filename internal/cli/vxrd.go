@@ -3,9 +3,12 @@
 package cli
 
 import (
+	"net/http"
+
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
+	"vxsnd/internal/metrics/prom"
 	"vxsnd/internal/preflight"
 	"vxsnd/internal/process"
 	"vxsnd/internal/registrar"
@@ -33,6 +36,9 @@ func (s *registrarService) Prepare(c config.Config) (change, error) {
 	}
 	return p, nil
 }
+
+// Metrics has nothing to answer with.
+func (s *registrarService) Metrics(func(*prom.Figures), func() int) http.Handler { return nil }
 
 // Needs says what the configuration asks of the machine.
 func (s *registrarService) Needs() preflight.Input { return registrarNeeds(&s.cfg) }

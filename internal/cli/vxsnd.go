@@ -3,12 +3,14 @@
 package cli
 
 import (
+	"net/http"
 	"net/netip"
 
 	"github.com/sirupsen/logrus"
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
+	"vxsnd/internal/metrics/prom"
 	"vxsnd/internal/node"
 	"vxsnd/internal/preflight"
 	"vxsnd/internal/process"
@@ -18,6 +20,7 @@ import (
 type nodeService struct {
 	*node.Node
 	cfg config.Config // of the start
+	log logrus.FieldLogger
 }
 
 func newNodeService(c config.Config, log logrus.FieldLogger) (service, error) {
@@ -25,7 +28,7 @@ func newNodeService(c config.Config, log logrus.FieldLogger) (service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &nodeService{n, c}, nil
+	return &nodeService{n, c, log}, nil
 }
 
 // Prepare calls that of the node.
@@ -40,6 +43,18 @@ func (s *nodeService) Prepare(c config.Config) (change, error) {
 // Commands are those of the node.
 func (s *nodeService) Commands(base func() control.Process) []control.Command {
 	return s.Node.Commands(func() control.Status { return control.Status{Process: base()} })
+}
+
+// Metrics answers with the node's figures.
+func (s *nodeService) Metrics(fill func(*prom.Figures), maxVNIs func() int) http.Handler {
+	return prom.Handler(prom.New(prom.Options{
+		Source: func() prom.Figures {
+			f := s.Figures()
+			fill(&f)
+			return f
+		},
+		MaxVNIs: maxVNIs, Version: currentVersion(), Log: s.log,
+	}))
 }
 
 // Needs says what the configuration asks of the machine.

@@ -37,6 +37,13 @@ func (s *Server) admit(c *conn) bool {
 	return ok
 }
 
+// Clients returns how many are connected. It may be called concurrently.
+func (s *Server) Clients() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.clients)
+}
+
 // idlest returns the client that has been without a request for longest, nil if
 // there is none. Only root takes root's place. The caller holds mu.
 func (s *Server) idlest(root bool) *conn {
