@@ -103,6 +103,8 @@ func TestAStreamHasNoLimitOfTime(t *testing.T) {
 	}
 	l.says <- "again"
 	r.want(t, `{"version":1,"data":"again"}`)
+	r.Close()
+	l.wantEnded(t)
 }
 
 func TestAStreamThatEndsLeavesTheConnectionAsItWas(t *testing.T) {

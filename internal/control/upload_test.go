@@ -141,6 +141,20 @@ func TestABadUploadIsToldWhatIsWrongAndChangesNothing(t *testing.T) {
 	}
 }
 
+func TestAnUploadMayTakeLongerThanAPiece(t *testing.T) {
+	const piece = 2 * time.Second
+	d := newDepot(t, func(s *control.Server) { s.SetTimes(piece, 10*time.Millisecond, patience) })
+	r := d.raw(t)
+	r.say(t, load)
+	for begun := time.Now(); time.Since(begun) < piece+piece/4; {
+		r.say(t, `{"version":1,"data":[]}`+"\n")
+		d.raw(t).wantEnd(t) // which takes the time of an idle client
+	}
+	r.say(t, end+"\n")
+	r.want(t, `{"version":1,"data":0}`)
+	r.want(t, end)
+}
+
 func TestAnUploadEndsWithItsClient(t *testing.T) {
 	d := newDepot(t, nil)
 	for _, lines := range []string{"", `{"version":1,"data":["a"]}` + "\n", `{"version":1,"da`} {
