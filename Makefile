@@ -7,6 +7,7 @@ PREFIX   ?= /usr/local
 SYSCONF  ?= /etc
 SBINDIR   = $(DESTDIR)$(PREFIX)/sbin
 MANDIR    = $(DESTDIR)$(PREFIX)/share/man
+SHAREDIR  = $(DESTDIR)$(PREFIX)/share
 DOCDIR    = $(DESTDIR)$(PREFIX)/share/doc/vxsnd
 LIBDIR    = $(DESTDIR)$(PREFIX)/lib
 FUZZTIME ?= 10s
@@ -82,6 +83,10 @@ install: build ## install under DESTDIR and PREFIX (/usr/local); existing .conf 
 	@for l in $(LINKS); do ln -sfv vxsnd $(SBINDIR)/$$l; done
 	install -D -m 0644 -t $(MANDIR)/man8 docs/*.8
 	install -D -m 0644 -t $(MANDIR)/man5 docs/*.5
+	@for p in vxsndctl vxrdctl; do \
+		for f in bash:bash-completion/completions/$$p zsh:zsh/site-functions/_$$p fish:fish/vendor_completions.d/$$p.fish; do \
+			install -D -m 0644 internal/cli/completion/$${f%%:*} $(SHAREDIR)/$${f#*:} && \
+			sed -i "s/NAME/$$p/g" $(SHAREDIR)/$${f#*:} || exit 1; done; done
 	install -D -m 0644 -t $(LIBDIR)/systemd/system etc/vxsnd.service etc/vxrd.service
 	install -D -m 0644 -t $(LIBDIR)/sysusers.d etc/sysusers.d/vxsnd.conf etc/sysusers.d/vxrd.conf
 	install -D -m 0644 -t $(DOCDIR)/examples/vxsnd.service.d etc/vxsnd.service.d/anycast.conf

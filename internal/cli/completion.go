@@ -3,7 +3,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"embed"
 	"io"
 	"slices"
 	"strings"
@@ -22,7 +24,11 @@ var completionCommand = ctlCommand{
 		"make install puts them where shells look.",
 	operands: []operand{{name: "SHELL", kind: choiceOperand, words: []string{"bash", "zsh", "fish"}}},
 	run: func(_ context.Context, c *ctlCall) error {
-		_, err := io.WriteString(c.out, strings.ReplaceAll(completionScripts[c.text("SHELL")], "NAME", c.program.name))
+		script, err := completionScripts.ReadFile("completion/" + c.text("SHELL"))
+		if err != nil {
+			return err
+		}
+		_, err = c.out.Write(bytes.ReplaceAll(script, []byte("NAME"), []byte(c.program.name)))
 		return err
 	},
 }
@@ -32,77 +38,15 @@ var completionCommand = ctlCommand{
 // them the one to complete, which may be empty.
 const candidatesFlag = "--candidates"
 
-// fileCandidate is printed where the name of a file may stand.
+// fileCandidate is printed where the name of a file may stand. It and
+// candidatesFlag are in the scripts, too.
 const fileCandidate = ":file"
 
-// completionScripts are what shells read, with NAME for the program.
-var completionScripts = map[string]string{
-	"bash": `# bash completion of NAME
-_NAME() {
-	local candidate
-	local -a words=("${COMP_WORDS[@]:1:COMP_CWORD}")
-	COMPREPLY=()
-	# What stands before an equals sign is a word of its own to bash.
-	if [[ ${COMP_WORDBREAKS} == *=* ]]; then
-		local -a whole=()
-		local word
-		for word in "${words[@]}"; do
-			if [[ ${#whole[@]} -gt 0 && ($word == = || ${whole[-1]} == --*=) ]]; then
-				whole[-1]+=$word
-			else
-				whole+=("$word")
-			fi
-		done
-		words=("${whole[@]}")
-	fi
-	while IFS= read -r candidate; do
-		if [[ $candidate == ` + fileCandidate + ` ]]; then
-			compopt -o filenames 2>/dev/null
-			while IFS= read -r candidate; do
-				COMPREPLY+=("$candidate")
-			done < <(compgen -f -- "${words[-1]#--*=}")
-		else
-			[[ ${words[-1]} == --*=* ]] && candidate=${candidate#*=}
-			COMPREPLY+=("$candidate")
-		fi
-	done < <("$1" ` + candidatesFlag + ` "${words[@]}" 2>/dev/null)
-} && complete -F _NAME NAME
-`,
-	"zsh": `#compdef NAME
-_NAME() {
-	local candidate
-	local -a candidates
-	for candidate in ${(f)"$($words[1] ` + candidatesFlag + ` "${(@)words[2,CURRENT]}" 2>/dev/null)"}; do
-		if [[ $candidate == ` + fileCandidate + ` ]]; then
-			_files
-		else
-			candidates+=($candidate)
-		fi
-	done
-	(( $#candidates )) && compadd -a candidates
-}
-if [[ $funcstack[1] == _NAME ]]; then
-	_NAME "$@"
-else
-	compdef _NAME NAME
-fi
-`,
-	"fish": `# fish completion of NAME
-function __NAME_candidates
-	set -l words (commandline -opc)
-	set -e words[1]
-	set -l word (commandline -ct)
-	for candidate in (NAME ` + candidatesFlag + ` $words "$word" 2>/dev/null)
-		if test $candidate = ` + fileCandidate + `
-			__fish_complete_path "$word"
-		else
-			echo $candidate
-		end
-	end
-end
-complete -c NAME -f -a '(__NAME_candidates)'
-`,
-}
+// completionScripts are what shells read, one for each, with NAME for the
+// program.
+//
+//go:embed completion
+var completionScripts embed.FS
 
 // candidates prints what could stand where the last of args is, one a line.
 func (p *ctlProgram) candidates(args []string, w io.Writer) error {

@@ -26,6 +26,14 @@ func TestManualsOfControlProgramsAreComplete(t *testing.T) {
 	for _, p := range cannedPeers() {
 		values[vxsndctl] = append(values[vxsndctl], p, p.LastDump)
 	}
+	explanation, destinations := cannedExplanation()
+	values[vxsndctl] = append(values[vxsndctl], explanation, statReport{}, statRow{VNIStat: control.VNIStat{Drops: map[string]uint64{"ttl": 1}}})
+	for _, d := range destinations {
+		values[vxsndctl] = append(values[vxsndctl], d)
+	}
+	for _, m := range cannedVTEP() {
+		values[vxsndctl] = append(values[vxsndctl], m)
+	}
 	for _, e := range cannedFDB() {
 		values[vxsndctl] = append(values[vxsndctl], e)
 	}

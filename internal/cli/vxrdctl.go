@@ -21,9 +21,9 @@ import (
 var vxrdctl = &ctlProgram{
 	daemon:  config.Vxrd,
 	name:    "vxrdctl",
-	purpose: "Shows what a running vxrd has registered, and which VTEPs it was told of.",
+	purpose: "Shows what a running vxrd has registered, and which VTEPs it was told of, and\nchanges what can be changed while it runs.",
 	sockets: []string{"/run/vxrd/vxrd.sock", "/var/run/vxrd.sock"},
-	commands: slices.Concat([]ctlCommand{
+	commands: slices.Concat(grouped(looking, []ctlCommand{
 		{name: "show", doc: "how the daemon does: registrations, answers, warnings",
 			asks: control.CommandShow, printer: printWhole(registrarText)},
 		{name: "vxlans", doc: "the VNIs that are registered, and those that are not", operands: []operand{oneVNI},
@@ -35,7 +35,7 @@ var vxrdctl = &ctlProgram{
 		{name: "get config", doc: "the configuration in force, or one option of it", operands: []operand{oneOption},
 			asks: control.CommandConfig, args: configArgs, printer: newConfigPrinter},
 		registrarMonitorCommand,
-	}, steeringCommands),
+	}), grouped(changing, steeringCommands), grouped(others, []ctlCommand{completionCommand})),
 }
 
 // headEndOff is what the Python suite says where there are no flood lists.

@@ -78,6 +78,11 @@ func TestInstall(t *testing.T) {
 			for _, link := range []string{"vxrd", "vxsndctl", "vxrdctl"} {
 				want[tt.prefix+"/sbin/"+link+" -> vxsnd"] = fs.ModeSymlink | 0o777
 			}
+			for _, program := range []string{"vxsndctl", "vxrdctl"} {
+				for _, name := range []string{"bash-completion/completions/" + program, "zsh/site-functions/_" + program, "fish/vendor_completions.d/" + program + ".fish"} {
+					want[tt.prefix+"/share/"+name] = 0o644
+				}
+			}
 			for _, daemon := range []string{"vxsnd", "vxrd"} {
 				want[tt.etc+"/"+daemon+".conf"] = 0o644
 				want[tt.prefix+"/lib/systemd/system/"+daemon+".service"] = 0o644
