@@ -178,24 +178,20 @@ func createFile(name string) (*os.File, error) {
 	return f, nil
 }
 
-// json prints each packet as it came, in a line of its own.
+// json prints each packet as it came, in a line of its own, and what else there is
+// to know in others.
 func (k *capture) json(data json.RawMessage) error {
 	var e struct {
 		Packets json.RawMessage `json:"packets"`
-		Lost    json.RawMessage `json:"lost"`
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return notUnderstood(err)
 	}
-	if e.Lost != nil {
-		if _, err := fmt.Fprintf(k.out, "{\"lost\":%s}\n", e.Lost); err != nil {
-			return err
-		}
+	if e.Packets != nil {
+		return k.printLines(e.Packets)
 	}
-	if e.Packets == nil {
-		return nil
-	}
-	return k.printLines(e.Packets)
+	_, err := k.out.Write(append(bytes.Clone(data), '\n'))
+	return err
 }
 
 // text prints a line for each packet.

@@ -139,27 +139,19 @@ func (t *eventTable[T]) piece(data json.RawMessage) error {
 	return err
 }
 
-// row writes cells in their columns. The last of them may be longer than its
-// column.
+// row writes cells in their columns. What a terminal has no room for is cut off.
 func (t *eventTable[T]) row(b *bytes.Buffer, cells []string, s style) {
-	var line strings.Builder
-	left := t.terminal.width
-	last := len(cells) - 1
-	for i, cell := range cells[:last] {
+	var text strings.Builder
+	for i, cell := range cells[:len(cells)-1] {
 		width := &t.columns[i].width
 		*width = max(*width, len(cell))
-		gap := strings.Repeat(" ", *width-len(cell)+2)
-		left -= *width + 2
-		if i == 1 {
-			cell = t.terminal.paint(s, cell)
-		}
-		line.WriteString(cell + gap)
+		fmt.Fprintf(&text, "%-*s  ", *width, cell)
 	}
-	if t.terminal.width > 0 {
-		// Never nothing of it, however narrow the terminal is.
-		cells[last] = clip(cells[last], max(left, len(t.columns[last].head)))
+	line := clip(strings.TrimRight(text.String()+cells[len(cells)-1], " "), t.terminal.width)
+	if at := t.columns[0].width + 2; strings.HasPrefix(line[min(at, len(line)):], cells[1]) {
+		line = line[:at] + t.terminal.paint(s, cells[1]) + line[at+len(cells[1]):]
 	}
-	b.WriteString(strings.TrimRight(line.String()+cells[last], " ") + "\n")
+	b.WriteString(line + "\n")
 }
 
 // memberColumns are those of the changes of members.

@@ -4,7 +4,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"math"
 	"os"
@@ -69,15 +68,13 @@ func (c *ctlCall) topBlocks(ctx context.Context, v *topView, count int) error {
 		if err != nil {
 			return err
 		}
-		v.rates, before = ratesBetween(before, now), now
+		v.look(before, now)
+		before = now
 		text := v.block()
 		if c.format != formatText {
-			v.rates.VNIs = v.rates.sorted(v.order)
-			line, err := json.Marshal(v.rates)
-			if err != nil {
+			if text, err = v.json(); err != nil {
 				return err
 			}
-			text = string(line) + "\n"
 		} else if i > 0 {
 			text = "\n" + text
 		}
@@ -96,7 +93,7 @@ func (c *ctlCall) topLive(ctx context.Context, v *topView, count int) error {
 	if err != nil {
 		return err
 	}
-	v.rates = ratesBetween(nil, before)
+	v.look(nil, before)
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -145,7 +142,8 @@ func (c *ctlCall) topLive(ctx context.Context, v *topView, count int) error {
 			if err != nil {
 				return err
 			}
-			v.rates, before = ratesBetween(before, now), now
+			v.look(before, now)
+			before = now
 			if looks++; looks == count {
 				return nil
 			}

@@ -52,27 +52,22 @@ func (c *ctlCall) sample(ctx context.Context, vni *uint32) (*trafficSample, erro
 
 // A trafficRate is what happens in a VNI in a second.
 type trafficRate struct {
-	VNI       uint32             `json:"vni"`
-	Members   int                `json:"members"`
-	Packets   float64            `json:"packets_per_second"`
-	Bytes     float64            `json:"bytes_per_second"`
-	Copies    float64            `json:"copies_per_second"`
-	CopyBytes float64            `json:"copy_bytes_per_second"`
-	Drops     float64            `json:"drops_per_second"`
-	Reasons   map[string]float64 `json:"drop_reasons_per_second,omitempty"`
+	VNI       uint32
+	Members   int
+	Packets   float64
+	Bytes     float64
+	Copies    float64
+	CopyBytes float64
+	Drops     float64
+	Reasons   map[string]float64 // of drops; nil for none
 }
 
 // trafficRates is what happens in a second, between two samples.
 type trafficRates struct {
-	At      time.Time `json:"at"`
-	Seconds float64   `json:"seconds"` // between the samples; 0 where nothing is known of the time before
-	Members int       `json:"members"`
-	// Total is of all packets, and Other of those that no VNI of its own counts.
-	Total trafficRate   `json:"total"`
-	Other trafficRate   `json:"other"`
-	VNIs  []trafficRate `json:"vnis"`
-
-	status control.Status
+	Seconds float64       // between the samples; 0 where nothing is known of the time before
+	Total   trafficRate   // of all packets
+	Other   trafficRate   // of those that no VNI of its own counts
+	VNIs    []trafficRate // in the order of VNI
 }
 
 // ratesBetween returns what happened from before, which may be nil, to now.
@@ -81,8 +76,7 @@ func ratesBetween(before, now *trafficSample) *trafficRates {
 		before = now
 	}
 	r := &trafficRates{
-		At: now.stats.At, Seconds: time.Duration(now.stats.Monotonic - before.stats.Monotonic).Seconds(),
-		Members: now.status.Members, status: now.status, VNIs: make([]trafficRate, len(now.vnis)),
+		Seconds: time.Duration(now.stats.Monotonic - before.stats.Monotonic).Seconds(), VNIs: make([]trafficRate, len(now.vnis)),
 	}
 	r.Total = r.between(&before.stats.Total, &now.stats.Total)
 	r.Other = r.between(&before.stats.Other, &now.stats.Other)

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,13 +17,14 @@ import (
 // A topView is what top shows: figures, and how the user wants to see them.
 type topView struct {
 	terminal
+	now      *trafficSample
 	rates    *trafficRates
 	interval time.Duration
 	order    topOrder
 	offset   int // rows scrolled past
 }
 
-// topColumns are the columns of top, in the order of topOrder.
+// topColumns are the columns of top, those of stats, in the order of topOrder.
 var topColumns = [numOrders]struct {
 	head  string
 	width int
@@ -30,11 +32,11 @@ var topColumns = [numOrders]struct {
 }{
 	{"VNI", 8, func(r *trafficRate) string { return strconv.FormatUint(uint64(r.VNI), 10) }},
 	{"Members", 9, func(r *trafficRate) string { return strconv.Itoa(r.Members) }},
-	{"Packets/s", 12, func(r *trafficRate) string { return figure(r.Packets) }},
-	{"Copies/s", 12, func(r *trafficRate) string { return figure(r.Copies) }},
+	{"pkt/s", 12, func(r *trafficRate) string { return figure(r.Packets) }},
+	{"copies/s", 12, func(r *trafficRate) string { return figure(r.Copies) }},
 	{"Mbit/s in", 12, func(r *trafficRate) string { return figure(megabits(r.Bytes)) }},
 	{"Mbit/s out", 12, func(r *trafficRate) string { return figure(megabits(r.CopyBytes)) }},
-	{"Drops/s", 12, func(r *trafficRate) string { return figure(r.Drops) }},
+	{"drops/s", 12, func(r *trafficRate) string { return figure(r.Drops) }},
 }
 
 // topRow is the row of one VNI, or of all others together.
@@ -65,7 +67,7 @@ func megabits(bytes float64) float64 { return bytes * 8 / 1e6 }
 
 // head returns what is above the table: who, totals, and why packets are dropped.
 func (v *topView) head() []string {
-	r, s := v.rates, &v.rates.status
+	r, s := v.rates, &v.now.status
 	ready := "ready"
 	if !s.Ready {
 		ready = "not ready"
@@ -82,7 +84,7 @@ func (v *topView) head() []string {
 		rate(r.Total.Packets, "Received %12s packets/s") + rate(megabits(r.Total.Bytes), "%12s Mbit/s"),
 		rate(r.Total.Copies, "Sent     %12s copies/s ") + rate(megabits(r.Total.CopyBytes), "%12s Mbit/s"),
 		rate(r.Total.Drops, "Dropped  %12s /s") + dropReasons(r.Total.Reasons),
-		fmt.Sprintf("Table    %12d members in %s", r.Members, amount(s.VNIs, "VNI", "VNIs")),
+		fmt.Sprintf("Table    %12d members in %s", s.Members, amount(s.VNIs, "VNI", "VNIs")),
 	}
 }
 
@@ -124,11 +126,22 @@ func (v *topView) heads(mark bool) string {
 	return b.String()
 }
 
+// look shows what happened from before, which may be nil, to now.
+func (v *topView) look(before, now *trafficSample) { v.now, v.rates = now, ratesBetween(before, now) }
+
 // block returns all of it, for a file or a pipe.
 func (v *topView) block() string {
-	lines := append([]string{v.rates.At.Local().Format(time.RFC3339)}, v.head()...)
+	lines := append([]string{v.now.stats.At.Local().Format(time.RFC3339)}, v.head()...)
 	lines = append(append(lines, "", v.heads(false)), v.rows()...)
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// json returns what stats has, in one line and in the order of top.
+func (v *topView) json() (string, error) {
+	report := newStatReport(v.rates, v.now)
+	slices.SortStableFunc(report.VNIs, func(a, b statRow) int { return cmp.Compare(b.Rates.Copies, a.Rates.Copies) })
+	line, err := json.Marshal(report)
+	return string(line) + "\n", err
 }
 
 // The control sequences that a terminal of today has in common with xterm
