@@ -33,7 +33,7 @@ func (n *Node) fillStatus(s *control.Status) {
 	s.Asking = n.group.Asking()
 	s.Engine = "none"
 	s.ProtocolVersion = int(vxfld.V3)
-	s.VxfldPort, s.VRF = c.VxfldPort, c.VRF
+	s.VxfldPort, s.VRF, s.MetricsListen = c.VxfldPort, c.VRF, c.MetricsListen
 	if e := n.flooding.current(); e != nil {
 		s.Engine = e.String()
 		s.VXLANListenPort, s.VXLANDestPort = c.VXLANListenPort, c.VXLANDestPort
