@@ -41,8 +41,7 @@ func (b *buffer) take() string {
 	return b.b.String()
 }
 
-// A steered is a daemon that runs, with a fake service, and whom a client tells
-// what to do.
+// A steered is a daemon that runs and that a client tells what to do.
 type steered struct {
 	*daemon
 	t    *testing.T
@@ -53,7 +52,8 @@ type steered struct {
 	stop func()
 }
 
-// newSteered returns a daemon that runs with the configuration given.
+// newSteered returns a daemon that runs with the configuration given. does is what
+// the fake does, or "node" for a service node.
 func newSteered(t *testing.T, does, text string, flags ...config.Flag) *steered {
 	t.Helper()
 	dir := t.TempDir()
@@ -75,7 +75,11 @@ func newSteered(t *testing.T, does, text string, flags ...config.Flag) *steered 
 	if s.notify, err = process.NewNotifier(); err != nil {
 		t.Fatal(err)
 	}
-	if s.service, err = newFake(does, s.running, s.log); err != nil {
+	build := func() (service, error) { return newFake(does, s.running, s.log) }
+	if does == "node" {
+		build = func() (service, error) { return newNodeService(s.running, s.log) }
+	}
+	if s.service, err = build(); err != nil {
 		t.Fatal(err)
 	}
 	// Not open: the test goes on with its privileges.
@@ -89,6 +93,9 @@ func newSteered(t *testing.T, does, text string, flags ...config.Flag) *steered 
 		cancel()
 		if err := <-ended; err != nil {
 			t.Errorf("loop: got %v", err)
+		}
+		if err := s.service.Close(); err != nil {
+			t.Errorf("close: got %v", err)
 		}
 		s.notify.Close()
 		if err := s.log.Close(); err != nil {
