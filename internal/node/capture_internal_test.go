@@ -3,8 +3,8 @@
 package node
 
 import (
-	"bytes"
 	"context"
+	"encoding/json"
 	"net/netip"
 	"slices"
 	"sync"
@@ -252,38 +252,57 @@ func TestCaptureRateOfManyWorkers(t *testing.T) {
 	}
 }
 
-// A client that does not read holds a bounded number of packets.
+// What waits for a client that does not read is bounded, also while it is sent.
 func TestCaptureOfAClientThatHangs(t *testing.T) {
-	defer goleak.VerifyNone(t)
-	n := newNode(t, func(c *config.Config) { c.CaptureRate = 100_000 })
-	e := newTapped()
-	n.flooding.set(e)
-	s := watching[control.CaptureEvent](t, n, control.CommandCapture, object{"vni": 5}, true)
-	defer s.end(t)
-	s.next(t)
-	const size = 60 << 10
-	sent := 0
-	for range 3 * captureBytes / size {
-		if e.flood(record(5, make([]byte, size)...)) {
-			sent++
-		}
-	}
-	close(s.read)
-	got, lost := 0, 0
-	for got+lost < sent {
-		p := s.next(t)
-		got += len(p.Packets)
-		for _, p := range p.Packets {
-			if !bytes.Equal(p.Payload, make([]byte, size)) {
-				t.Fatal("got the bytes of another packet")
+	const size, most = 60 << 10, captureBytes / (60<<10 + recordBytes)
+	p := &capture{signal: make(chan struct{}, 1), left: -1}
+	put := func() (got int) {
+		for range 2 * most {
+			r := record(5, make([]byte, size)...)
+			if p.put(&r) == taken {
+				got++
 			}
 		}
-		if p.Lost != nil {
-			lost += int(*p.Lost)
-		}
+		return got
 	}
-	if most := captureBytes / size; got > most || lost < sent-most {
-		t.Errorf("got %d packets and %d lost of %d, want %d at most", got, lost, sent, most)
+	if got := put(); got != most {
+		t.Errorf("got %d packets, want %d", got, most)
+	}
+	packets, end, done := p.get()
+	if len(packets) != most || end {
+		t.Errorf("got %d packets, end %v, want %d and more to come", len(packets), end, most)
+	}
+	if got := put(); got != 0 {
+		t.Errorf("got %d packets while the others are sent, want none", got)
+	}
+	done()
+	if got := put(); got != most {
+		t.Errorf("got %d packets after the others were sent, want %d", got, most)
+	}
+	if got := p.lost.Load(); got != 4*most {
+		t.Errorf("got %d lost, want %d", got, 4*most)
+	}
+}
+
+// Packets are sent in parts that fit a line of an answer.
+func TestPartsOfACapture(t *testing.T) {
+	for _, size := range []int{1, 1500, 65507} {
+		packets := make([]control.Captured, 1000)
+		for i := range packets {
+			packets[i].Payload = make([]byte, size)
+		}
+		got := 0
+		check(t, sendPackets(control.NewCall(nil, func(v any) error {
+			b, err := json.Marshal(v)
+			got += len(v.(*control.CaptureEvent).Packets)
+			if len(b) > 1<<20 {
+				t.Errorf("size %d: got a part of %d bytes, want 1 MiB at most", size, len(b))
+			}
+			return err
+		}, nil), packets))
+		if got != len(packets) {
+			t.Errorf("size %d: got %d packets, want %d", size, got, len(packets))
+		}
 	}
 }
 

@@ -29,7 +29,7 @@ const (
 	ruleCopy        = "copy"
 	ruleSender      = "sender"
 	ruleExpired     = "expired"
-	ruleLocal       = "local" // the copy comes back
+	ruleLocal       = "local" // the copy does not leave the machine
 )
 
 const (
@@ -302,7 +302,7 @@ func (v *view) reach(d *control.ExplainedDestination) error {
 	tooLarge := v.packet.size >= 0 && size > way.MTU
 	switch {
 	case way.Local:
-		d.Rule, d.Text = ruleLocal, "its route is local: the copy comes back, and is dropped"
+		d.Rule, d.Text = ruleLocal, "its route is local: the copy does not leave this machine"
 	case way.Broadcast:
 		return no(metrics.DropRefused, "it is a broadcast address")
 	case tooLarge && v.config.Oversize == config.OversizeDrop:
