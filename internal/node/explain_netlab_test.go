@@ -326,9 +326,18 @@ func TestExplainedIsWhatHappens(t *testing.T) {
 	if d := dests[i]; d.Device != "eth0" || d.Gateway != host(2) {
 		t.Errorf("got %+v, want it by %s", d, host(2))
 	}
-	// Who asks does not send.
-	if got := x.flooding.counters().Packets; got > uint64(2*len(tests)) {
-		t.Errorf("got %d packets, want those of the test alone", got)
+	// Who asks does not send, and all that was sent was counted.
+	total := x.flooding.counters()
+	if total.Packets != uint64(len(tests)) {
+		t.Errorf("got %d packets, want the %d of the test", total.Packets, len(tests))
+	}
+	f := x.Figures()
+	sum := f.Other
+	for _, v := range f.VNIs {
+		sum = sum.Plus(v.VNICount)
+	}
+	if f.Engine != "raw" || f.Flood.Packets != total.Packets || sum.Packets != total.Packets || sum.Copies != total.Copies || f.Latency.Count == 0 {
+		t.Errorf("got engine %s, %d packets, %d of all VNIs, %d in the latency, want %d", f.Engine, f.Flood.Packets, sum.Packets, f.Latency.Count, total.Packets)
 	}
 }
 
