@@ -123,7 +123,7 @@ func (m *metricsListener) startLocked() {
 	go func() {
 		defer close(ended)
 		if err := h.Run(ctx); err != nil {
-			m.log.WithError(err).Error("metrics are not served any more")
+			m.log.WithError(err).Error("metrics listener failed")
 		}
 	}()
 	m.stop = func() {
@@ -178,7 +178,7 @@ func (m *metricsListener) Prepare(address string) (*metricsChange, error) {
 	}
 	server, again := m.listen(former)
 	if again != nil {
-		m.log.WithError(again).Error("metrics are not served any more")
+		m.log.WithError(again).Error("metrics listener failed")
 	}
 	m.set(former, server)
 	return nil, err
