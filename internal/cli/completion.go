@@ -19,8 +19,8 @@ import (
 // stand where is asked of the program itself, which knows all its commands.
 var completionCommand = ctlCommand{
 	name: "completion", doc: "what makes a shell complete command lines",
-	more: "For bash: source <(NAME completion bash). For zsh the output goes to a file in the function path, " +
-		"with an underscore and the name of the program. For fish: NAME completion fish | source. " +
+	more: "For bash: source <(PROGRAM completion bash). For zsh the output goes to a file in the function path, " +
+		"with the name _PROGRAM. For fish: PROGRAM completion fish | source. " +
 		"make install puts them where shells look.",
 	operands: []operand{{name: "SHELL", kind: choiceOperand, words: []string{"bash", "zsh", "fish"}}},
 	run: func(_ context.Context, c *ctlCall) error {

@@ -53,7 +53,7 @@ type ctlCommand struct {
 	group    string // for the list of commands: the heading that it stands under
 	name     string // one word, or words with a blank between them
 	doc      string // for the list of commands: what it does, in one line
-	more     string // for its own help: what else there is to know
+	more     string // for its own help, with PROGRAM for the program: what else there is to know
 	operands []operand
 	// flags adds the flags that are the command's own; nil where there are none. A
 	// name that two commands have takes a value in both, or in none.

@@ -12,7 +12,7 @@ import (
 )
 
 // ctlColumn is where the texts of the help of control programs begin.
-const ctlColumn = 27
+const ctlColumn = 28
 
 // synopsis is the command with its operands.
 func (cmd *ctlCommand) synopsis() string {
@@ -63,7 +63,7 @@ func (p *ctlProgram) helpOn(w io.Writer, cmd *ctlCommand) error {
 	}
 	fmt.Fprintf(b, "%s\n\n%s.\n", usage, sentence(cmd.doc))
 	if cmd.more != "" {
-		for _, line := range wrap(cmd.more, helpWidth) {
+		for _, line := range wrap(strings.ReplaceAll(cmd.more, "PROGRAM", p.name), helpWidth) {
 			b.WriteString(line + "\n")
 		}
 	}

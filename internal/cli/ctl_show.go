@@ -21,11 +21,7 @@ const keyWidth = 20
 func sections(b *screen) (section func(title string), pair func(key, format string, a ...any)) {
 	section = func(title string) { b.WriteString("\n" + b.paint(strong, title) + "\n") }
 	pair = func(key, format string, a ...any) {
-		value := fmt.Sprintf(format, a...)
-		lines := []string{value}
-		if room := b.width - keyWidth - 2; room >= minWrap && len(value) > room && !strings.Contains(value, "\x1b") {
-			lines = wrap(value, room)
-		}
+		lines := fold(fmt.Sprintf(format, a...), b.width-keyWidth-2)
 		fmt.Fprintf(b, "  %-*s%s\n", keyWidth, key+":", strings.Join(lines, "\n"+strings.Repeat(" ", keyWidth+2)))
 	}
 	return section, pair
@@ -61,8 +57,8 @@ func showChecks(b *screen, checks []control.Check) {
 // with two more.
 func (b *screen) indented(n int, text string) {
 	lines := []string{text}
-	if room := b.width - n - 2; room >= minWrap && len(text) > b.width-n {
-		lines = wrap(text, room)
+	if columns(text) > b.width-n {
+		lines = fold(text, b.width-n-2)
 	}
 	for i, line := range lines {
 		b.WriteString(strings.Repeat(" ", n) + line + "\n")

@@ -36,7 +36,6 @@ func plainCells(texts ...string) []cell {
 const (
 	columnGap = "    " // as the Python suite has it
 	narrowGap = "  "   // where there is no room for that
-	minWrap   = 16     // below that, no text is wrapped
 )
 
 // A grid is a table under heads, as the Python suite prints it. Where it goes to
@@ -87,6 +86,21 @@ func (g *grid) flush(b *screen) {
 		g.write(b, r)
 	}
 	g.rows = g.rows[:0]
+}
+
+// end writes what is left, and which columns had no room.
+func (g *grid) end(b *screen) {
+	g.flush(b)
+	var names []string
+	for i, c := range g.columns {
+		if !g.shown[i] {
+			names = append(names, c.head)
+		}
+	}
+	if len(names) > 0 {
+		text := "(no room for " + strings.Join(names, ", ") + ")"
+		b.WriteString(g.paint(faint, clip(text, g.width)) + "\n")
+	}
 }
 
 // arrange finds what the width has room for.
@@ -162,16 +176,16 @@ func (g *grid) write(b *screen, cells []cell) {
 
 // text writes a cell that begins in column at; the last one of a row is wrapped.
 func (g *grid) text(b *screen, c cell, at int, last bool) {
-	if room := g.width - at; last && room >= minWrap && len(c.text) > room {
-		for i, line := range wrap(c.text, room) {
-			if i > 0 {
-				b.WriteString("\n" + strings.Repeat(" ", at))
-			}
-			b.WriteString(g.paint(c.style, line))
-		}
-		return
+	lines := []string{c.text}
+	if last {
+		lines = fold(c.text, g.width-at)
 	}
-	b.WriteString(g.paint(c.style, c.text))
+	for i, line := range lines {
+		if i > 0 {
+			b.WriteString("\n" + strings.Repeat(" ", at))
+		}
+		b.WriteString(g.paint(c.style, line))
+	}
 }
 
 // printable returns text without what a terminal would take for more than text.

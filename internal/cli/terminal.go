@@ -6,6 +6,9 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"regexp"
+	"strings"
+	"unicode/utf8"
 
 	"github.com/fatih/color"
 	"golang.org/x/term"
@@ -73,6 +76,37 @@ func (t terminal) should(is bool, text string) string {
 	}
 	return t.paint(bad, text)
 }
+
+// sgr is what paint puts around a text.
+var sgr = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+// columns is how many columns of a terminal text takes.
+func columns(text string) int { return utf8.RuneCountInString(sgr.ReplaceAllString(text, "")) }
+
+// fold breaks text at blanks into lines of at most width columns, where its words
+// let it. Text that fits is left as it is, as is all where width is too small to be
+// worth it.
+func fold(text string, width int) []string {
+	if width < minFold || columns(text) <= width {
+		return []string{text}
+	}
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case columns(line)+1+columns(word) > width:
+			lines = append(lines, line)
+			line = word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
+}
+
+const minFold = 16
 
 // A screen is a text in the making for a terminal.
 type screen struct {

@@ -24,7 +24,7 @@ const clearLine = "\r\x1b[K"
 // that it has lasted for a second until it is over. It is safe for concurrent
 // use.
 type progress struct {
-	w     io.Writer // nil where nobody would see it
+	w     io.Writer
 	width int
 	over  chan struct{}
 	done  sync.WaitGroup
@@ -39,11 +39,16 @@ type progress struct {
 // is a terminal. Whoever calls it calls stop before anything is printed to a
 // terminal.
 func (c *ctlCall) progress(format string, a ...any) *progress {
-	p := &progress{over: make(chan struct{}), text: fmt.Sprintf(format, a...)}
+	text := fmt.Sprintf(format, a...)
 	if t := terminalOf(c.stderr); t.on {
-		p.w, p.width = c.stderr, t.width
-		p.done.Go(p.run)
+		return startProgress(c.stderr, t.width, text)
 	}
+	return &progress{over: make(chan struct{}), text: text}
+}
+
+func startProgress(w io.Writer, width int, text string) *progress {
+	p := &progress{w: w, width: width, over: make(chan struct{}), text: text}
+	p.done.Go(p.run)
 	return p
 }
 

@@ -128,21 +128,21 @@ func explainText(b *screen, e *control.Explanation, destinations []control.Expla
 	for i := range destinations {
 		d := &destinations[i]
 		s := plain
-		if !d.Copy {
+		switch {
+		case d.Rule == "sender":
+			s = faint // as it should be
+		case !d.Copy:
 			s = warning
 		}
 		g.row(cell{d.Address.String(), s}, cell{yesNo(d.Copy), s}, cell{d.Rule, s},
 			cell{text: orNone(strings.Join(d.Sources, ", "))}, cell{text: way(d)}, cell{oneLine(d.Text), s})
 	}
-	g.flush(b)
+	g.end(b)
 }
 
 // say writes a sentence on as many lines as the terminal takes for it.
 func (b *screen) say(s style, text string) {
-	lines := []string{printable(oneLine(text))}
-	if b.width >= minWrap && len(lines[0])+1 > b.width {
-		lines = wrap(lines[0], b.width-1)
-	}
+	lines := fold(printable(oneLine(text)), b.width-1)
 	if last := &lines[len(lines)-1]; !strings.HasSuffix(*last, ".") {
 		*last += "."
 	}

@@ -183,22 +183,25 @@ func (p *fdbText) piece(data json.RawMessage) error {
 	if len(p.g.rows) < control.MaxPart {
 		return nil
 	}
-	return p.flush()
+	return p.write((*grid).flush)
 }
 
-func (p *fdbText) flush() error {
+// write writes what was held back.
+func (p *fdbText) write(what func(*grid, *screen)) error {
 	b := p.c.newScreen()
-	p.g.flush(b)
+	what(p.g, b)
 	_, err := p.c.out.Write(b.Bytes())
 	return err
 }
 
 func (p *fdbText) end() error {
-	if err := p.flush(); err != nil || p.last >= 0 {
-		return err
+	if p.last >= 0 {
+		return p.write((*grid).end)
 	}
-	_, err := io.WriteString(p.c.out, "Empty\n")
-	return err
+	return p.write(func(g *grid, b *screen) {
+		g.flush(b)
+		b.WriteString("Empty\n")
+	})
 }
 
 // seconds is a number of them as text.

@@ -49,7 +49,7 @@ func peersText(b *screen, peers *[]control.Peer) {
 			cell{text: strconv.FormatUint(p.Relayed, 10)}, b.worry(p.Dropped+p.RelayErrors),
 			cell{text: strconv.FormatUint(p.Updates, 10)}, cell{text: lastDump(p)}, b.worry(uint64(p.Differ)))...)
 	}
-	g.flush(b)
+	g.end(b)
 
 	sep := "\n"
 	problem := func(p *control.Peer, what, text string) {

@@ -117,9 +117,14 @@ func showAddresses(b *screen, s *control.Status) {
 	fmt.Fprintf(b, "Protocol version: %d\n", s.ProtocolVersion)
 	line("Local address", "Anycast address", "Peer Addresses")
 	line("=============", "===============", "==============")
-	peers := slices.Sorted(slices.Values(s.Peers))
+	peers, perLine := slices.Sorted(slices.Values(s.Peers)), 2
+	for i := range peers {
+		if room := b.width - localWidth - anycastWidth - 2*len(columnGap); b.width > 0 && i%2 == 1 && len(peers[i-1]+", "+peers[i]) > room {
+			perLine = 1
+		}
+	}
 	for {
-		n := min(2, len(peers))
+		n := min(perLine, len(peers))
 		line(local, anycast, strings.Join(peers[:n], ", "))
 		if peers = peers[n:]; len(peers) == 0 {
 			return

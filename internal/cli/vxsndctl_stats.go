@@ -137,7 +137,7 @@ func statsText(b *screen, vni *uint32, report *statReport) {
 	default:
 		dropped = report.VNIs[0].Drops
 	}
-	g.flush(b)
+	g.end(b)
 	if dropSum(dropped) > 0 {
 		b.WriteByte('\n')
 		b.indented(0, "dropped since the start: "+counts(dropped))

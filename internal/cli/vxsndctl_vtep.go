@@ -25,7 +25,7 @@ var vtepCommand = ctlCommand{
 
 // vtepColumns are the columns of the table of a VTEP.
 var vtepColumns = []gridColumn{
-	{head: "VNI"}, {head: "Sources"}, {head: "Ageout"}, {head: "NodeId", spare: 3}, {head: "Heard"},
+	{head: "VNI"}, {head: "Sources"}, {head: "Ageout"}, {head: "NodeId", spare: 3}, {head: "Heard", spare: 4},
 	{head: "Packets", right: true}, {head: "Bytes", right: true, spare: 2}, {head: "Copies", right: true},
 	{head: "Drops", right: true, spare: 1}, {head: "Last packet", right: true},
 }
@@ -49,7 +49,7 @@ func vtepText(b *screen, vtep string, all []control.VTEPMember) {
 		row := append([]cell{{text: strconv.FormatUint(uint64(m.VNI), 10)}}, membership(m)...)
 		g.row(append(row, number(m.Packets), number(m.Bytes), number(m.Copies), b.worry(m.Drops), cell{text: last})...)
 	}
-	g.flush(b)
+	g.end(b)
 	sep := "\n"
 	for i := range all {
 		if m := &all[i]; m.Excluded != "" {
