@@ -75,7 +75,8 @@ type FDBChange struct {
 type FDBChanged struct {
 	// Changed is false where the entry was there already.
 	Changed bool `json:"changed"`
-	// Warning says why the address gets no copies all the same, empty where it does.
+	// Warning says why the address gets no copies although it was added, or is still a
+	// member although its entry was removed; empty where neither is so.
 	Warning string `json:"warning,omitempty"`
 }
 
