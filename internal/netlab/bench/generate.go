@@ -20,11 +20,10 @@ const (
 	burst     = 64
 )
 
-// generate sends VXLAN packets to the node as fast as one CPU can, until the
-// time is over. Packets that the node does not keep up with are lost in its
-// receive buffer.
-func generate(src, dst netip.Addr, vni vxlan.VNI, inner int, d time.Duration) error {
-	frame := append(vxlan.AppendHeader(nil, vni), make([]byte, inner)...)
+// generate sends VXLAN packets to the node as fast as one CPU can, in so many
+// VNIs from first on in turn, until the time is over. Packets that the node does
+// not keep up with are lost in its receive buffer.
+func generate(src, dst netip.Addr, first vxlan.VNI, vnis, inner int, d time.Duration) error {
 	var conns []*ipv4.PacketConn
 	for i := range flows {
 		c, err := listenUDP(netip.AddrPortFrom(src, uint16(firstPort+i)))
@@ -34,15 +33,18 @@ func generate(src, dst netip.Addr, vni vxlan.VNI, inner int, d time.Duration) er
 		defer c.Close()
 		conns = append(conns, ipv4.NewPacketConn(c))
 	}
-	ms := make([]ipv4.Message, burst)
+	ms := make([]ipv4.Message, vnis+burst) // a burst from any VNI on
 	for i := range ms {
+		frame := append(vxlan.AppendHeader(nil, first+vxlan.VNI(i%vnis)), make([]byte, inner)...)
 		ms[i] = ipv4.Message{Buffers: [][]byte{frame}, Addr: udpAddr(netip.AddrPortFrom(dst, vxlan.Port))}
 	}
+	next := 0
 	for end := time.Now().Add(d); time.Now().Before(end); {
 		for _, c := range conns {
-			if _, err := c.WriteBatch(ms, 0); err != nil {
+			if _, err := c.WriteBatch(ms[next:next+burst], 0); err != nil {
 				return fmt.Errorf("send: %w", err)
 			}
+			next = (next + burst) % vnis
 		}
 	}
 	return nil

@@ -68,15 +68,15 @@ func command(args []string) error {
 	if len(args) > 0 {
 		switch args[0] {
 		case "generate":
-			inner, err := strconv.Atoi(args[1])
-			if err != nil {
+			vnis, err1 := strconv.Atoi(args[1])
+			inner, err2 := strconv.Atoi(args[2])
+			d, err3 := time.ParseDuration(args[3])
+			if err := errors.Join(err1, err2, err3); err != nil {
 				return err
 			}
-			d, err := time.ParseDuration(args[2])
-			if err != nil {
-				return err
-			}
-			return generate(vtep, node, vni, inner, d)
+			return generate(vtep, node, vni, vnis, inner, d)
+		case "scrape":
+			return scrape(args[1])
 		case "on":
 			return on(args[1], args[2:])
 		case "obvious":
@@ -130,7 +130,7 @@ func command(args []string) error {
 }
 
 // allParts are what there is to measure.
-var allParts = []string{"flood", "intake", "dump", "learn", "vxrd"}
+var allParts = []string{"flood", "counting", "intake", "dump", "learn", "vxrd"}
 
 // A plan is what to measure.
 type plan struct {
@@ -166,7 +166,7 @@ func (p *plan) run() (err error) {
 	for _, part := range []struct {
 		name    string
 		measure func(*netlab.Lab) error
-	}{{"flood", p.measureFlooding}, {"intake", p.grouped(3, (*group).measureIntake)},
+	}{{"flood", p.measureFlooding}, {"counting", p.measureCounting}, {"intake", p.grouped(3, (*group).measureIntake)},
 		{"dump", p.grouped(2, (*group).measureDumps)}, {"learn", p.grouped(3, (*group).measureLearning)},
 		{"vxrd", p.grouped(1, (*group).measureRegistrar)}} {
 		if !slices.Contains(p.parts, part.name) {
@@ -181,7 +181,7 @@ func (p *plan) run() (err error) {
 
 // measureFlooding compares both programs with each number of members.
 func (p *plan) measureFlooding(lab *netlab.Lab) error {
-	if err := p.build(lab); err != nil {
+	if err := p.build(lab, 1); err != nil {
 		return err
 	}
 	defer p.sink.Close()
@@ -213,12 +213,12 @@ func (p *plan) grouped(n int, measure func(*group, context.Context) error) func(
 func (p *plan) compare(n int) error {
 	var raw, obvious []result
 	for range p.rounds {
-		r, err := p.measure(n, p.startVxsnd)
+		r, err := p.measure(n, subject{start: p.startVxsnd, vnis: 1})
 		if err != nil {
 			return fmt.Errorf("vxsnd: %w", err)
 		}
 		raw = append(raw, r)
-		if r, err = p.measure(n, p.startObvious); err != nil {
+		if r, err = p.measure(n, subject{start: p.startObvious, vnis: 1}); err != nil {
 			return fmt.Errorf("obvious program: %w", err)
 		}
 		obvious = append(obvious, r)
@@ -235,8 +235,8 @@ func (p *plan) compare(n int) error {
 	return nil
 }
 
-// build makes the network.
-func (p *plan) build(lab *netlab.Lab) (err error) {
+// build makes the network, for packets in so many VNIs.
+func (p *plan) build(lab *netlab.Lab, vnis int) (err error) {
 	if p.sender, err = lab.Namespace("sender"); err != nil {
 		return err
 	}
@@ -263,17 +263,25 @@ func (p *plan) build(lab *netlab.Lab) (err error) {
 			return err
 		}
 	}
-	p.sink, err = newSink(receivers, "to-node", vtep, vni)
+	p.sink, err = newSink(receivers, "to-node", vtep, vni, vnis)
 	return err
 }
 
 // startVxsnd starts vxsnd with n static members and nothing else but the
 // defaults.
 func (p *plan) startVxsnd(n int) (*netlab.Process, error) {
+	return p.startWith(n, 1, "")
+}
+
+// startWith starts vxsnd with n static members in each of so many VNIs, and with
+// these lines of configuration.
+func (p *plan) startWith(n, vnis int, lines string) (*netlab.Process, error) {
 	var b strings.Builder
-	b.WriteString("logdest = stdout\n")
+	b.WriteString("logdest = stdout\n" + lines)
 	for i := range n {
-		fmt.Fprintf(&b, "vtep_membership = %s %d\n", member(i), vni)
+		for k := range vnis {
+			fmt.Fprintf(&b, "vtep_membership = %s %d\n", member(i), int(vni)+k)
+		}
 	}
 	file := p.dir + "/vxsnd.conf"
 	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {

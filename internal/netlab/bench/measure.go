@@ -39,6 +39,7 @@ type result struct {
 
 func (r result) rate() float64          { return float64(r.copies) / r.seconds }
 func (r result) cpuPerMillion() float64 { return r.busy / (float64(r.copies) / 1e6) }
+func (r result) ownPerMillion() float64 { return (r.user + r.system) / (float64(r.copies) / 1e6) }
 func (r result) userShare() float64     { return r.user / (r.user + r.system) }
 
 // missing is by how many copies the members differ: what was in flight when
@@ -54,18 +55,32 @@ func median(rs []result, f func(result) float64) float64 {
 	return v[len(v)/2]
 }
 
+// A subject is a program to measure.
+type subject struct {
+	start  func(members int) (*netlab.Process, error)
+	vnis   int      // that packets are sent in
+	beside []string // what else runs on the sender's CPU meanwhile, if anything
+}
+
 // measure runs a program under load.
-func (p *plan) measure(n int, start func(int) (*netlab.Process, error)) (result, error) {
+func (p *plan) measure(n int, sub subject) (result, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit+p.time+10*time.Second)
 	defer cancel()
-	proc, err := start(n)
+	proc, err := sub.start(n)
 	if err != nil {
 		return result{}, err
 	}
 	if _, err := proc.WaitLine(ctx, func(l string) bool { return strings.Contains(l, "msg=ready") }); err != nil {
 		return result{}, err
 	}
-	gen, err := p.start(p.sender, senderCPU, p.self, "generate", strconv.Itoa(p.inner), (p.time + 4*warmUp).String())
+	var beside *netlab.Process
+	if len(sub.beside) > 0 {
+		if beside, err = p.start(p.sender, senderCPU, sub.beside...); err != nil {
+			return result{}, err
+		}
+		defer beside.Stop(ctx)
+	}
+	gen, err := p.start(p.sender, senderCPU, p.self, "generate", strconv.Itoa(sub.vnis), strconv.Itoa(p.inner), (p.time + 4*warmUp).String())
 	if err != nil {
 		return result{}, err
 	}
@@ -83,6 +98,11 @@ func (p *plan) measure(n int, start func(int) (*netlab.Process, error)) (result,
 	}
 	if _, err := gen.Wait(ctx); err != nil {
 		return result{}, err
+	}
+	if beside != nil {
+		if status, err := beside.Stop(ctx); err != nil || status > 0 {
+			return result{}, fmt.Errorf("%s ended with status %d: %w", sub.beside[1], status, errors.Join(err, errors.New(beside.Output())))
+		}
 	}
 	if status, err := proc.Stop(ctx); err != nil || status > 0 {
 		return result{}, fmt.Errorf("ended with status %d: %w", status, errors.Join(err, errors.New(proc.Output())))

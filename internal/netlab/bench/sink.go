@@ -20,7 +20,7 @@ import (
 // A sink counts the copies that arrive at a device, by destination, and drops
 // them before they reach the IP layer, so that the receiving side costs
 // little. It counts a copy only if it carries the VTEP's source address and
-// port range, the VXLAN port and the VNI.
+// port range, the VXLAN port and one of the VNIs.
 type sink struct {
 	copies *ebpf.Map // by the last 16 bits of the destination
 	wrong  *ebpf.Map // one counter: VXLAN packets that are not as they should be
@@ -33,8 +33,9 @@ const (
 	tcxDrop = 2
 )
 
-// newSink attaches a sink to a device (TCX, Linux 6.6).
-func newSink(ns *netlab.Namespace, dev string, vtep netip.Addr, vni vxlan.VNI) (*sink, error) {
+// newSink attaches a sink to a device (TCX, Linux 6.6), for so many VNIs from
+// first on.
+func newSink(ns *netlab.Namespace, dev string, vtep netip.Addr, first vxlan.VNI, vnis int) (*sink, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise memlock: %w", err)
 	}
@@ -59,7 +60,8 @@ func newSink(ns *netlab.Namespace, dev string, vtep netip.Addr, vni vxlan.VNI) (
 			asm.LoadAbs(26, asm.Word), asm.JNE.Imm32(asm.R0, int32(binary.BigEndian.Uint32(src[:])), "wrong"), // source
 			asm.LoadAbs(34, asm.Half), asm.JLT.Imm(asm.R0, firstPort, "wrong"), // source port
 			asm.JGE.Imm(asm.R0, firstPort+flows, "wrong"),
-			asm.LoadAbs(46, asm.Word), asm.RSh.Imm(asm.R0, 8), asm.JNE.Imm(asm.R0, int32(vni), "wrong"),
+			asm.LoadAbs(46, asm.Word), asm.RSh.Imm(asm.R0, 8), asm.JLT.Imm(asm.R0, int32(first), "wrong"),
+			asm.JGE.Imm(asm.R0, int32(first)+int32(vnis), "wrong"),
 			asm.LoadAbs(32, asm.Half), // destination, last half
 			asm.StoreMem(asm.RFP, -4, asm.R0, asm.Word),
 			asm.LoadMapPtr(asm.R1, copies.FD()),
