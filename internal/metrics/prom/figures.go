@@ -44,8 +44,8 @@ type Figures struct {
 	Clients int
 
 	// Other is what was counted for VNIs that have no row of their own in VNIs any
-	// more, or never had. It must be read before VNIs: a row that is folded into
-	// Other between the two is then missing for once, not counted twice.
+	// more, or never had. It is of the same moment as VNIs; what is missing from
+	// both for once does no harm.
 	Other metrics.VNICount
 	// VNIs has a row for each VNI that is known, in ascending order; all of them,
 	// Collector chooses. Nil where nothing is counted per VNI.

@@ -5,6 +5,7 @@ package prom
 import (
 	"cmp"
 	"slices"
+	"strings"
 
 	dto "github.com/prometheus/client_model/go"
 
@@ -88,8 +89,8 @@ type selection struct {
 	gone, other sum
 }
 
-// choose returns the series of a scrape, of at most places VNIs, in no order.
-// That of the others is the last; there is none at all without places.
+// choose returns the series of a scrape, of at most places VNIs and of the
+// others, in the order of their names. Without places there are none.
 func (s *selection) choose(f *Figures, places int) []series {
 	if places <= 0 {
 		*s = selection{}
@@ -119,7 +120,11 @@ func (s *selection) choose(f *Figures, places int) []series {
 	s.rest = len(f.VNIs) > len(s.vnis)
 	// What is folded at this moment may be missing from the total.
 	s.other = total.minus(own).atLeast(s.other)
-	return append(out, series{vniLabels(others), members, s.other})
+	out = append(out, series{vniLabels(others), members, s.other})
+	// The registry sorts each metric by its labels, which costs little of what is
+	// in order already.
+	slices.SortFunc(out, func(a, b series) int { return strings.Compare(a.labels[0].GetValue(), b.labels[0].GetValue()) })
+	return out
 }
 
 // A candidate is a VNI that has no place.
