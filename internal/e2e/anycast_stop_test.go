@@ -54,7 +54,7 @@ func TestDrain(t *testing.T) {
 	if got := a.ask(anycastVNI + 2)[anycastVNI+2]; len(got) != 1 || got[0] != a.addr {
 		t.Errorf("got members %v while draining, want %s", got, a.addr)
 	}
-	if text := n.ctl("show").printed(); !strings.Contains(text, "  Installed:          no,") || !strings.Contains(text, "  Draining:           yes\n") {
+	if text := n.ctl("show", "detail").printed(); !strings.Contains(text, "  Installed:          no,") || !strings.Contains(text, "  Draining:           yes\n") {
 		t.Errorf("got %q while draining, want it to say so", text)
 	}
 	select {

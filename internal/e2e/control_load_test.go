@@ -137,7 +137,7 @@ func TestControlListsWhileFlooding(t *testing.T) {
 		if i < 2 {
 			continue // the head
 		}
-		if len(words) == 3 {
+		if line[0] != ' ' {
 			vni, words = must(vxlan.ParseVNI(words[0]))(t), words[1:]
 		}
 		text[vni] = append(text[vni], must(netip.ParseAddr(words[0]))(t))
@@ -164,7 +164,7 @@ func TestControlListsWhileFlooding(t *testing.T) {
 	wantBig(t, "full", full)
 }
 
-// A hung client has asked for the whole table and does not read on.
+// A hung client has asked for something and does not read on.
 type hung struct {
 	net.Conn
 	*bufio.Reader
@@ -172,12 +172,16 @@ type hung struct {
 
 func (h hung) Read(b []byte) (int, error) { return h.Reader.Read(b) }
 
-// hang connects a client that reads the beginning of the table and no more.
-func (n *node) hang() hung {
+// hang connects a client that reads the beginning of the answer and no more; that
+// of no request in particular is the whole table.
+func (n *node) hang(request ...string) hung {
 	n.lab.t.Helper()
 	c := must(net.Dial("unix", n.file("vxsnd.sock")))(n.lab.t)
 	n.lab.t.Cleanup(func() { c.Close() })
-	must(io.WriteString(c, `{"version":1,"command":"fdb"}`+"\n"))(n.lab.t)
+	if request == nil {
+		request = []string{`{"version":1,"command":"fdb"}`}
+	}
+	must(io.WriteString(c, request[0]+"\n"))(n.lab.t)
 	h := hung{c, bufio.NewReader(c)}
 	check(n.lab.t, c.SetReadDeadline(time.Now().Add(patience)))
 	must(h.Peek(1))(n.lab.t)
