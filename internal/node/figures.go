@@ -34,8 +34,8 @@ func (n *Node) Figures() prom.Figures {
 	}
 	if e := n.flooding.current(); e != nil {
 		f.Engine = e.String()
-		f.ReceiveQueue, f.SendQueue = e.Backlog()
 	}
+	f.ReceiveQueue, f.SendQueue = n.flooding.backlog()
 	if a := n.address(); a != nil {
 		s := a.State()
 		f.Anycast = &prom.Anycast{Installed: s.Installed(), Healthy: s.Healthy, Draining: s.Draining}

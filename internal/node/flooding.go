@@ -122,6 +122,17 @@ func (f *flooding) counters() metrics.FloodCount {
 	return f.past.Plus(f.engine.Counters())
 }
 
+// backlog returns how many bytes wait in the sockets of the engine, which is not
+// closed meanwhile.
+func (f *flooding) backlog() (receive, send int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.engine == nil {
+		return 0, 0
+	}
+	return f.engine.Backlog()
+}
+
 // alive returns when the slowest worker last showed that it lives, now where
 // there is none.
 func (f *flooding) alive(now fdb.Time) fdb.Time {

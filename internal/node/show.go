@@ -37,7 +37,6 @@ func (n *Node) fillStatus(s *control.Status) {
 	if e := n.flooding.current(); e != nil {
 		s.Engine = e.String()
 		s.VXLANListenPort, s.VXLANDestPort = c.VXLANListenPort, c.VXLANDestPort
-		s.Queues.Receive, s.Queues.Send = e.Backlog()
 	}
 	if !c.SvcnodeIP.IsUnspecified() {
 		s.SvcnodeIP = c.SvcnodeIP
@@ -55,6 +54,7 @@ func (n *Node) fillStatus(s *control.Status) {
 	for src, count := range t.BySource {
 		s.BySource[fdb.Source(src).String()] = count
 	}
+	s.Queues.Receive, s.Queues.Send = n.flooding.backlog()
 	f := n.flooding.counters()
 	s.Packets, s.Bytes, s.Copies, s.CopyBytes = f.Packets, f.Bytes, f.Copies, f.CopyBytes
 	s.Fragmented, s.Learned, s.Loops = f.Fragmented, f.Learned, f.Loops
