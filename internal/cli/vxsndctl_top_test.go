@@ -160,6 +160,11 @@ func TestTheBusiestComeFirstAndTheRestByScrolling(t *testing.T) {
 	if drawn(t, v); v.order != byDrops {
 		t.Errorf("got order %d, want %d", v.order, byDrops)
 	}
+	// A column is there whole, or not at all.
+	v.width = 50
+	if lines = drawn(t, v); lines[6] != "     VNI  Members       pkt/s    copies/s         " {
+		t.Errorf("got heads %q in 50 columns, want those that fit", lines[6])
+	}
 }
 
 func TestKeysAreTakenFromWhatATerminalSends(t *testing.T) {

@@ -39,20 +39,31 @@ var topColumns = [numOrders]struct {
 	{"drops/s", 12, func(r *trafficRate) string { return figure(r.Drops) }},
 }
 
-// topRow is the row of one VNI, or of all others together.
-func topRow(r *trafficRate, name string, known bool) string {
+// line returns the texts of cell in those columns that the terminal has room for.
+func (v *topView) line(cell func(column int) string) string {
 	var b strings.Builder
 	for i, c := range topColumns {
-		text := c.cell(r)
+		if v.width > 0 && b.Len()+c.width > v.width {
+			break
+		}
+		fmt.Fprintf(&b, "%*s", c.width, cell(i))
+	}
+	return b.String()
+}
+
+// row is the row of one VNI, or of all others together.
+func (v *topView) row(r *trafficRate, name string) string {
+	known := v.rates.Seconds > 0
+	return v.line(func(i int) string {
+		text := topColumns[i].cell(r)
 		switch {
 		case i == int(byVNI):
 			text = cmp.Or(name, text)
 		case i == int(byMembers) && name != "" || i > int(byMembers) && !known:
 			text = "-"
 		}
-		fmt.Fprintf(&b, "%*s", c.width, text)
-	}
-	return b.String()
+		return text
+	})
 }
 
 // figure returns a rate with as many digits as say something.
@@ -101,29 +112,25 @@ func dropReasons(reasons map[string]float64) string {
 
 // rows returns the rows of the table.
 func (v *topView) rows() []string {
-	known := v.rates.Seconds > 0
 	var rows []string
 	// It comes first, for it is where drops are that no VNI explains.
 	if o := &v.rates.Other; o.Packets+o.Copies+o.Drops > 0 {
-		rows = append(rows, topRow(o, "other", known))
+		rows = append(rows, v.row(o, "other"))
 	}
 	for _, r := range v.rates.sorted(v.order) {
-		rows = append(rows, topRow(&r, "", known))
+		rows = append(rows, v.row(&r, ""))
 	}
 	return rows
 }
 
 // heads returns the heads of the table, that of the order marked.
 func (v *topView) heads(mark bool) string {
-	var b strings.Builder
-	for i, c := range topColumns {
-		text := c.head
+	return v.line(func(i int) string {
 		if mark && i == int(v.order) {
-			text = "*" + text
+			return "*" + topColumns[i].head
 		}
-		fmt.Fprintf(&b, "%*s", c.width, text)
-	}
-	return b.String()
+		return topColumns[i].head
+	})
 }
 
 // look shows what happened from before, which may be nil, to now.
