@@ -127,3 +127,22 @@ func checkCtlManual(t *testing.T, p *ctlProgram, values []any) {
 		}
 	}
 }
+
+func TestManualTellsEachColumn(t *testing.T) {
+	text, err := os.ReadFile("../../docs/vxsndctl.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	debug := newFDBText(&ctlCall{values: map[string]any{"debug": "debug"}})
+	for name, columns := range map[string][]gridColumn{
+		"fdb": debug.g.columns, "peers": peerColumns, "vtep": vtepColumns, "stats": statColumns, "explain": explainColumns,
+	} {
+		_, part, _ := strings.Cut(string(text), "\n.Ss "+name+"\n")
+		part, _, _ = strings.Cut(part, "\n.Ss ")
+		for _, c := range columns {
+			if !regexp.MustCompile(`(?m)^\.It Cm (.* , )?` + regexp.QuoteMeta(c.head) + `( , .*)?$`).MatchString(part) {
+				t.Errorf("%s: got no column %s in the manual", name, c.head)
+			}
+		}
+	}
+}

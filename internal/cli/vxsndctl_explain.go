@@ -104,6 +104,11 @@ func (p *explainPrinter) json() error {
 	return err
 }
 
+// explainColumns are the columns of the table of destinations.
+var explainColumns = []gridColumn{
+	{head: "Address"}, {head: "Copy"}, {head: "Rule"}, {head: "Sources", spare: 2}, {head: "Way", spare: 1}, {head: "Why"},
+}
+
 // explainText writes what would happen: sentences, and then each member.
 func explainText(b *screen, e *control.Explanation, destinations []control.ExplainedDestination) {
 	what := fmt.Sprintf("A packet from %s in VNI %d ", e.Source, e.VNI)
@@ -122,8 +127,7 @@ func explainText(b *screen, e *control.Explanation, destinations []control.Expla
 		return
 	}
 	b.WriteByte('\n')
-	g := newGrid(b.terminal, gridColumn{head: "Address"}, gridColumn{head: "Copy"}, gridColumn{head: "Rule"},
-		gridColumn{head: "Sources", spare: 2}, gridColumn{head: "Way", spare: 1}, gridColumn{head: "Why"})
+	g := newGrid(b.terminal, explainColumns...)
 	g.tight = true
 	for i := range destinations {
 		d := &destinations[i]
