@@ -48,7 +48,8 @@ func (p *plan) measureCounting(lab *netlab.Lab) error {
 	rounds := max(p.rounds, countingRounds)
 	fmt.Printf("\n%d VNIs, inner frame %d bytes, %d rounds of %s each, alternated; ratios to off of the same round, median and range\n\n",
 		countedVNIs, p.inner, rounds, p.time)
-	fmt.Printf("%8s  %-8s %12s %8s %-17s %14s %8s\n", "members", "figures", "copies/s", "ratio", "", "own CPU s/M", "ratio")
+	fmt.Printf("%8s  %-8s %12s %8s %-17s %14s %8s %-17s %8s %8s\n", "members", "figures", "copies/s", "ratio", "",
+		"own CPU s/M", "ratio", "", "least", "ratio")
 	for _, n := range countingMembers {
 		all := make([][]result, len(kinds))
 		for r := range rounds {
@@ -66,10 +67,15 @@ func (p *plan) measureCounting(lab *netlab.Lab) error {
 				all[k] = append(all[k], res)
 			}
 		}
+		var base float64
 		for k, kind := range kinds {
-			fmt.Printf("%8d  %-8s %12.0f %s %14.3f %s\n", n, kind.name,
+			least := least(all[k], result.ownPerMillion)
+			if k == 0 {
+				base = least
+			}
+			fmt.Printf("%8d  %-8s %12.0f %s %14.3f %s %8.3f %8.3f\n", n, kind.name,
 				median(all[k], result.rate), ratios(all[k], all[0], result.rate),
-				median(all[k], result.ownPerMillion), ratios(all[k], all[0], result.ownPerMillion))
+				median(all[k], result.ownPerMillion), ratios(all[k], all[0], result.ownPerMillion), least, least/base)
 		}
 	}
 	return nil
@@ -84,6 +90,16 @@ func ratios(rs, base []result, f func(result) float64) string {
 	}
 	slices.Sort(v)
 	return fmt.Sprintf("%8.3f %-17s", v[len(v)/2], fmt.Sprintf("(%.3f to %.3f)", v[0], v[len(v)-1]))
+}
+
+// least returns the least of f: what a busy machine disturbed least, where it
+// can only add.
+func least(rs []result, f func(result) float64) float64 {
+	v := f(rs[0])
+	for _, r := range rs[1:] {
+		v = min(v, f(r))
+	}
+	return v
 }
 
 // scrape asks for the metrics again and again, as Prometheus does, until it is
