@@ -11,6 +11,8 @@ package e2e
 //	  1       2       3
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -36,7 +38,15 @@ func (m *machine) floodLarge(n *node, vni vxlan.VNI, inner []byte) {
 // sendLarge sends a packet through a UDP socket: the kernel fragments it.
 func (m *machine) sendLarge(d netlab.Datagram) {
 	m.lab.t.Helper()
-	c := must(m.ListenUDP(d.Src))(m.lab.t)
+	var c *net.UDPConn
+	var err error
+	// A process that another test starts has the socket of the packet before, too,
+	// until it runs its program.
+	check(m.lab.t, netlab.Wait(within(m.lab.t), "a port that is free", func() bool {
+		c, err = m.ListenUDP(d.Src)
+		return !errors.Is(err, unix.EADDRINUSE)
+	}))
+	check(m.lab.t, err)
 	defer c.Close()
 	opts := [][3]int{
 		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT},
