@@ -223,6 +223,15 @@ func TestTopIsDrawnAnew(t *testing.T) {
 		i, j := strings.Index(f, "      10 "), strings.Index(f, "    2000 ")
 		return strings.Contains(f, "*VNI") && i > 0 && i < j
 	})
+	c.hit("q")
+	c.ended(exitStopped)
+	c.restored()
+}
+
+// TestTopFollowsTheSizeOfTheTerminal waits for no look at the daemon.
+func TestTopFollowsTheSizeOfTheTerminal(t *testing.T) {
+	c := startConsole(t, "vxsndctl", "-u", topNode(t), "top", "-i", "3600")
+	c.await("a frame", func(text string) bool { return strings.Count(lastFrame(text), "\r\n") == 23 })
 	c.resize(60, 12)
 	c.await("lines for a smaller terminal", func(text string) bool {
 		f := lastFrame(text)
@@ -301,7 +310,7 @@ func TestEventsHaveColourOnATerminal(t *testing.T) {
 // TestStreamsEndWhenTheyAreInterrupted interrupts what has no end.
 func TestStreamsEndWhenTheyAreInterrupted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
-	left := make(chan struct{})
+	left := make(chan struct{}, 8) // more than there are streams
 	noted := func(c control.Command) control.Command {
 		run := c.Run
 		c.Run = func(ctx context.Context, call *control.Call) error {
@@ -342,6 +351,7 @@ func TestStreamsEndWhenTheyAreInterrupted(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
+			defer cmd.Process.Kill()
 			b := make([]byte, 4096)
 			for text := ""; err == nil && strings.Count(text, tt.last) < 2; {
 				n := 0
@@ -367,6 +377,7 @@ func TestStreamsEndWhenTheyAreInterrupted(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
+		defer cmd.Process.Kill()
 		// The file is whole at each moment.
 		if !waitFor(func() bool {
 			b, err := os.ReadFile(file)
