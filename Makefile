@@ -24,7 +24,7 @@ REPORT   := $(shell mktemp -u)
 export VXSND_NO_SKIP ?= $(ROOT)
 
 .DEFAULT_GOAL := build
-.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo uml bird promtool
+.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo uml bird tcpdump promtool
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
 	@$(OWN)
 	@bin/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
 
-test: lint cgo uml bird promtool ## everything that must pass (root for the tests in namespaces)
+test: lint cgo uml bird tcpdump promtool ## everything that must pass (root for the tests in namespaces)
 	@[ "$(ROOT)" ] || echo 'not root: tests in network namespaces are skipped (sudo make test runs them)'
 	@$(GO) tool gotestsum --format pkgname --jsonfile $(REPORT) -- -race -count=1 -timeout 10m ./... ; \
 	status=$$?; \
@@ -126,6 +126,11 @@ uml:
 bird:
 	@[ ! "$(ROOT)" ] || [ -x /usr/sbin/bird ] || command -v bird >/dev/null || $(call apt,bird2) || \
 		echo 'no BIRD: VXSND_MAY_SKIP=bird leaves its tests out' >&2
+
+# Another program than ours has to read what is captured.
+tcpdump:
+	@[ ! "$(ROOT)" ] || command -v tcpdump >/dev/null || $(call apt,tcpdump) || \
+		echo 'no tcpdump: VXSND_MAY_SKIP=tcpdump leaves its test out' >&2
 
 # The alert rules are checked by the program that Prometheus has for it. Debian
 # has it in one package with the server, which nobody wants to run here.
