@@ -9,10 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"math"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -44,11 +43,23 @@ func runCapture(ctx context.Context, c *ctlCall) error {
 		return usageError("write to a file, or to another program: -w - | tcpdump -n -r -", "-w -: standard output is a terminal")
 	}
 	vni := *c.vni("VNI")
-	k := &capture{ctlCall: c, vni: vni, snap: snap, name: file}
-	if err := k.ask(ctx); err != nil {
-		return err
+	k := &capture{ctlCall: c, vni: vni, snap: snap}
+	switch file {
+	case "":
+	case "-":
+		k.to = c.out
+	default:
+		f, err := openCaptureFile(file)
+		if err != nil {
+			return err
+		}
+		k.file, k.to = f, f
 	}
-	err := c.stream(ctx, control.CommandCapture, control.CaptureArgs{VNI: vni, Count: count, Snap: snap}, k.piece)
+	err := k.ask(ctx)
+	if err != nil {
+		return k.end(err)
+	}
+	err = c.stream(ctx, control.CommandCapture, control.CaptureArgs{VNI: vni, Count: count, Snap: snap}, k.piece)
 	return k.end(err)
 }
 
@@ -57,14 +68,16 @@ type capture struct {
 	*ctlCall
 	vni   uint32
 	snap  int
-	name  string // of the file, "" for none
 	where string // which daemon on which machine receives
 
 	started        bool
 	taken, missing uint64
-	file           *os.File    // nil where it is standard output, or none
-	packets        *packetFile // nil where there is none
-	progress       *progress   // nil where there are lines of packets
+	unsaid         uint64       // of missing, of those that no line has told of
+	said           time.Time    // when a line told of some
+	file           *captureFile // nil where it is standard output, or none
+	to             io.Writer    // where pcapng goes, nil for nowhere
+	packets        *packetFile  // nil where there is none
+	progress       *progress    // nil where there are lines of packets
 }
 
 // ask asks the daemon which it is.
@@ -111,7 +124,10 @@ func (k *capture) piece(data json.RawMessage) error {
 		k.packets.lost = k.missing
 		for i := range e.Packets {
 			if err := k.packets.add(&e.Packets[i]); err != nil {
-				return fmt.Errorf("write %s: %w", k.name, err)
+				return err
+			}
+			if k.file != nil {
+				k.file.keep()
 			}
 		}
 		k.progress.set("%s", k.summary())
@@ -122,60 +138,26 @@ func (k *capture) piece(data json.RawMessage) error {
 	return k.text(&e)
 }
 
-// start opens the file, since the daemon has not refused, and says that packets
+// start empties the file, since the daemon has not refused, and says that packets
 // are captured.
 func (k *capture) start(s *control.CaptureStart) (err error) {
-	k.started = true
-	fmt.Fprintf(k.stderr, "%s: packets in VNI %d, %d a second at most\n", k.program.name, k.vni, s.Rate)
-	out := k.out
-	switch k.name {
-	case "":
-		return nil
-	case "-":
-	default:
-		if k.file, err = createFile(k.name); err != nil {
+	if k.file != nil {
+		if err := k.file.begin(); err != nil {
 			return err
 		}
-		out = k.file
 	}
-	if k.packets, err = newPacketFile(out, k.where, fmt.Sprintf("VNI %d", k.vni), k.snap, time.Now()); err != nil {
-		return fmt.Errorf("write %s: %w", k.name, err)
-	}
-	k.progress = k.ctlCall.progress("no packet yet")
-	return nil
-}
-
-// captureMode is for tenants' traffic.
-const captureMode = 0o600
-
-// createFile makes a file anew. What is no regular file is left alone: it would
-// not be anew.
-func createFile(name string) (*os.File, error) {
-	refuse := func(err error) error {
-		hint := ""
-		if errors.Is(err, fs.ErrPermission) {
-			hint = "use sudo, or write to another directory"
+	if k.to != nil {
+		if k.packets, err = newPacketFile(k.to, k.where, fmt.Sprintf("VNI %d", k.vni), k.snap, time.Now()); err != nil {
+			return err
 		}
-		return &exitError{exitFailed, fmt.Errorf("-w: %w", err), hint}
+		if k.file != nil {
+			k.file.keep()
+		}
+		k.progress = k.ctlCall.progress("no packet yet")
 	}
-	// Nobody may read a pipe that is there.
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|syscall.O_NONBLOCK, captureMode)
-	if err != nil {
-		return nil, refuse(err)
-	}
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		_ = f.Close()
-		return nil, &exitError{exitFailed, fmt.Errorf("-w: %s is not a regular file", name), "write to standard output instead: -w - > " + name}
-	}
-	if err == nil {
-		err = f.Truncate(0)
-	}
-	if err != nil {
-		_ = f.Close()
-		return nil, refuse(err)
-	}
-	return f, nil
+	k.started = true
+	fmt.Fprintf(k.stderr, "%s: packets in VNI %d, %d a second at most\n", k.program.name, k.vni, s.Rate)
+	return nil
 }
 
 // json prints each packet as it came, in a line of its own, and what else there is
@@ -194,11 +176,19 @@ func (k *capture) json(data json.RawMessage) error {
 	return err
 }
 
+// lostTime is the time between two lines about packets that are not shown.
+const lostTime = time.Second
+
 // text prints a line for each packet.
 func (k *capture) text(e *control.CaptureEvent) error {
 	var b bytes.Buffer
 	if e.Lost != nil {
-		b.WriteString(k.terminal.paint(warning, amount(*e.Lost, "packet is", "packets are")+" not shown") + "\n")
+		k.unsaid += *e.Lost
+	}
+	// Above the rate there are some between any two packets.
+	if now := time.Now(); k.unsaid > 0 && now.Sub(k.said) >= lostTime {
+		b.WriteString(k.terminal.paint(warning, amount(k.unsaid, "packet is", "packets are")+" not shown") + "\n")
+		k.unsaid, k.said = 0, now
 	}
 	for i := range e.Packets {
 		p := &e.Packets[i]
@@ -230,11 +220,11 @@ func (k *capture) end(err error) error {
 	if k.progress != nil {
 		k.progress.stop()
 	}
-	if k.packets != nil {
+	if k.packets != nil && k.started {
 		err = cmp.Or(err, k.packets.end(time.Now()))
 	}
 	if k.file != nil {
-		err = cmp.Or(err, k.file.Close())
+		err = cmp.Or(err, k.file.end(k.started, err == nil))
 	}
 	if k.started {
 		fmt.Fprintf(k.stderr, "%s: %s\n", k.program.name, k.summary())

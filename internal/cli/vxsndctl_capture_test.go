@@ -3,11 +3,18 @@
 package cli
 
 import (
+	"bytes"
 	"net"
+	"regexp"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"vxsnd/internal/control"
 )
 
 func TestFramesAreToldInFewWords(t *testing.T) {
@@ -100,6 +107,25 @@ func FuzzFrameText(f *testing.F) {
 			if r < ' ' || r > '~' {
 				t.Fatalf("got %q in %q", r, frameText(vxlanPacket(frame)))
 			}
+		}
+	})
+}
+
+// TestManyMissingPacketsAreFewLines has some missing between any two packets.
+func TestManyMissingPacketsAreFewLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		k := &capture{ctlCall: &ctlCall{out: &out}, started: true}
+		lost := uint64(3)
+		for range 30 {
+			if err := k.text(&control.CaptureEvent{Lost: &lost, Packets: cannedCapture()[:1]}); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(lostTime / 10)
+		}
+		if got, want := strings.Join(regexp.MustCompile(`.* not shown`).FindAllString(out.String(), -1), ", "),
+			"3 packets are not shown, 30 packets are not shown, 30 packets are not shown"; got != want {
+			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }
