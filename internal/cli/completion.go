@@ -126,7 +126,9 @@ func (p *ctlProgram) operandWords(cmd *ctlCommand, given []string) (words []stri
 		case fileOperand:
 			words = append(words, fileCandidate)
 		case optionOperand:
-			words = append(words, optionNames(p.daemon)...)
+			words = append(words, optionNames(p.daemon, false)...)
+		case reloadOperand:
+			words = append(words, optionNames(p.daemon, true)...)
 		}
 		if !o.optional {
 			break
@@ -135,10 +137,11 @@ func (p *ctlProgram) operandWords(cmd *ctlCommand, given []string) (words []stri
 	return words
 }
 
-// optionNames are the options that a daemon makes use of.
-func optionNames(p config.Program) (names []string) {
+// optionNames are the options that a daemon makes use of, with reload those that
+// take effect on reload.
+func optionNames(p config.Program, reload bool) (names []string) {
 	for _, o := range config.OptionsFor(p) {
-		if !o.Obsolete && o.Programs&p != 0 {
+		if !o.Obsolete && o.Programs&p != 0 && (o.Reload || !reload) {
 			names = append(names, o.Name)
 		}
 	}

@@ -90,7 +90,7 @@ func TestFlagsOfOneNameAllTakeAValueOrNoneDoes(t *testing.T) {
 
 func TestCompletionKnowsAllOptionsOfADaemon(t *testing.T) {
 	for _, p := range daemons {
-		names := optionNames(p)
+		names := optionNames(p, false)
 		for _, o := range config.OptionsFor(p) {
 			if want := !o.Obsolete && o.Programs&p != 0; slices.Contains(names, o.Name) != want {
 				t.Errorf("%s: %s: got it %t, want %t", p, o.Name, !want, want)

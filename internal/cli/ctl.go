@@ -122,7 +122,14 @@ func (p *ctlProgram) run(args []string, stdout, stderr io.Writer) error {
 	}
 	switch {
 	case len(words) > 0 && words[0] == "help":
-		_, cmd = p.find(words[1:])
+		if words = words[1:]; len(words) > 0 {
+			if _, cmd = p.find(words); cmd == nil {
+				return usageError(p.meant(words[0]), "unknown command %q", words[0])
+			}
+			if n := len(strings.Fields(cmd.name)); n < len(words) {
+				return usageError("", "help: surplus argument %q", words[n])
+			}
+		}
 		fallthrough
 	case on("help"):
 		if cmd != nil {

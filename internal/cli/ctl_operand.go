@@ -27,6 +27,7 @@ const (
 	vniOperand                        // a VNI
 	addressOperand                    // the address of a VTEP
 	optionOperand                     // the name of an option
+	reloadOperand                     // the name of an option that takes effect on reload
 	fileOperand                       // the name of a file
 	choiceOperand                     // one of some words
 	wordOperand                       // its name itself, or nothing
@@ -47,7 +48,7 @@ func (o *operand) read(arg string) (any, error) {
 	case addressOperand:
 		a, err := parseAddress(arg)
 		return a, err
-	case optionOperand:
+	case optionOperand, reloadOperand:
 		if arg == "" {
 			return nil, errors.New("the name of an option is missing")
 		}

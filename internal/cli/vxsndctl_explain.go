@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"vxsnd/internal/control"
+	"vxsnd/internal/vxlan"
 )
 
 // explainCommand tells what would happen to a packet.
@@ -22,7 +23,7 @@ var explainCommand = ctlCommand{
 	operands: []operand{{name: "VNI", kind: vniOperand}, {name: "SOURCE", kind: addressOperand}},
 	flags: func(fs *pflag.FlagSet) {
 		numberFlag(fs, "ttl", "", defaultTTL, 0, 255, "the TTL that it arrives with, a `NUMBER`")
-		numberFlag(fs, "length", "", 0, 1, 65535, "the length of its inner Ethernet frame in `BYTES`; without it, it fits")
+		numberFlag(fs, "length", "", 0, 0, maxFrame, "the length of its inner Ethernet frame in `BYTES`; without it, it fits")
 	},
 	asks: control.CommandExplain,
 	args: func(c *ctlCall) (any, error) {
@@ -37,6 +38,10 @@ var explainCommand = ctlCommand{
 	},
 	printer: func(c *ctlCall) printer { return &explainPrinter{c: c} },
 }
+
+// maxFrame is the length of the longest frame that a VXLAN packet has room for, as
+// the daemon takes it.
+const maxFrame = 0xffff - ipv4Header - udpHeader - vxlan.HeaderLen
 
 // defaultTTL is that of Linux, and what the daemon takes where none is told.
 const defaultTTL = 64

@@ -16,6 +16,7 @@ import (
 
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
+	"vxsnd/internal/fdb"
 	"vxsnd/internal/vxlan"
 )
 
@@ -84,7 +85,7 @@ func readMembers(name string, r io.Reader) (*memberFile, error) {
 		wrong = append(wrong, &config.Problem{File: name, Text: amount(more, "more line is", "more lines are") + " wrong"})
 	}
 	if len(wrong) > 0 {
-		return nil, &exitError{exitFailed, wrong, ""}
+		return nil, wrong
 	}
 	return f, nil
 }
@@ -125,6 +126,9 @@ func parseMember(line string) (e control.FDBChange, ok bool, err error) {
 		return e, false, err
 	}
 	address, err := parseAddress(words[1])
+	if err == nil && !fdb.Usable(address) {
+		err = fmt.Errorf("%s cannot be the address of a VTEP", address)
+	}
 	return control.FDBChange{VNI: uint32(vni), Address: address}, err == nil, err
 }
 
@@ -149,7 +153,35 @@ func (f *memberFile) refused(err error) error {
 	if !errors.As(err, &e) || e.Item == nil || *e.Item < 0 || *e.Item >= len(f.lines) {
 		return err
 	}
-	return &exitError{exitFailed, config.Problems{{File: f.name, Line: f.lines[*e.Item], Text: e.Text, Hint: e.Hint}}, ""}
+	return config.Problems{{File: f.name, Line: f.lines[*e.Item], Text: e.Text, Hint: e.Hint}}
+}
+
+// unchanged is the error of a change that is refused for what is wrong with a
+// file. In JSON that is printed in the shape of a refused reload, too.
+func (c *ctlCall) unchanged(err error) error {
+	var wrong config.Problems
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	if c.format != formatText {
+		var report control.ReloadReport
+		for _, p := range wrong {
+			report.Errors = append(report.Errors, control.ReloadProblem{Text: p.Error(), Hint: p.Hint})
+		}
+		text, err := json.MarshalIndent(report, "", "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := c.out.Write(append(text, '\n')); err != nil {
+			return err
+		}
+	}
+	return nothingChanged(wrong)
+}
+
+// nothingChanged is the error of a change that was refused as a whole.
+func nothingChanged(wrong config.Problems) error {
+	return &exitError{exitFailed, append(wrong, &config.Problem{Text: "nothing was changed"}), ""}
 }
 
 // operatorCommands change the entries that operators make.
@@ -201,7 +233,7 @@ func (c *ctlCall) changeEntry(ctx context.Context, command, done, not string) er
 func replaceEntries(ctx context.Context, c *ctlCall) error {
 	f, err := c.members(c.text("NAME"))
 	if err != nil {
-		return err
+		return c.unchanged(err)
 	}
 	client, err := c.connect(ctx)
 	if err != nil {
@@ -216,7 +248,7 @@ func replaceEntries(ctx context.Context, c *ctlCall) error {
 			p.set("waiting for the daemon to take %d members", n)
 		}
 	})
-	return doChange(c, p, func(each func(json.RawMessage) error) error {
+	return c.unchanged(doChange(c, p, func(each func(json.RawMessage) error) error {
 		return f.refused(client.Upload(ctx, control.CommandFDBFile, nil, next, each))
 	}, func(b *bytes.Buffer, r *control.FDBReplaced) error {
 		fmt.Fprintf(b, "%d added, %d removed, %d kept\n", r.Added, r.Removed, r.Kept)
@@ -226,7 +258,7 @@ func replaceEntries(ctx context.Context, c *ctlCall) error {
 				amount(f.doubles, "line", "lines"))})
 		}
 		return nil
-	})
+	}))
 }
 
 // members reads the file that the command line names.

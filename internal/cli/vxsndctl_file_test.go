@@ -165,7 +165,7 @@ func TestARefusedMemberIsToldByItsLine(t *testing.T) {
 	if status := report(&problems, "vxsndctl", err); status != exitFailed {
 		t.Errorf("got status %d, want %d", status, exitFailed)
 	}
-	want := fmt.Sprintf("vxsndctl: %s:%d: no such thing\nvxsndctl: hint: take another one\n", name, 2*(uploadPart+7)+2)
+	want := fmt.Sprintf("vxsndctl: %s:%d: no such thing\nvxsndctl: hint: take another one\nvxsndctl: nothing was changed\n", name, 2*(uploadPart+7)+2)
 	if got := problems.String(); got != want || out.Len() > 0 {
 		t.Errorf("got %q and %q, want %q", out.String(), got, want)
 	}

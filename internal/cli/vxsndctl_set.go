@@ -19,7 +19,7 @@ var steeringCommands = []ctlCommand{
 		name: "set config", doc: "change an option that takes effect without a restart",
 		more: "The value is as in the configuration file. It is in force until the next reload or restart. " +
 			"To keep it, write it to the configuration file.",
-		operands: []operand{{name: "NAME", kind: optionOperand}, {name: "VALUE", kind: textOperand}},
+		operands: []operand{{name: "NAME", kind: reloadOperand}, {name: "VALUE", kind: textOperand}},
 		run: func(ctx context.Context, c *ctlCall) error {
 			return steer(ctx, c, control.CommandSetConfig, control.SetConfigArgs{Name: c.text("NAME"), Value: c.text("VALUE")})
 		},
@@ -57,7 +57,7 @@ func steer(ctx context.Context, c *ctlCall, command string, args any) error {
 		for _, e := range r.Errors {
 			wrong = append(wrong, &config.Problem{Text: oneLine(e.Text), Hint: e.Hint})
 		}
-		return &exitError{exitFailed, wrong, ""}
+		return nothingChanged(wrong)
 	})
 }
 

@@ -12,7 +12,7 @@ func Nearest(s string, names []string) string {
 		return ""
 	}
 	s = fold(s)
-	best, bestDistance := "", max(2, len(s)/2)+1
+	best, bestDistance := "", max(1, len(s)/2)+1
 	for _, n := range names {
 		if d := distance(s, fold(n)); d < bestDistance {
 			best, bestDistance = n, d

@@ -156,6 +156,7 @@ func TestNearest(t *testing.T) {
 		{"capitals and hyphens", "NO-FLOOD", "no_flood"},
 		{"short", "ara", "area"},
 		{"nothing like it", "xyz", ""},
+		{"one letter of three", "ore", ""},
 		{"nothing at all", "", ""},
 	}
 	for _, tt := range tests {
