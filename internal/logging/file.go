@@ -20,6 +20,9 @@ const (
 	// networks, which are not for everybody.
 	fileMode = 0o640
 
+	// privateMode is for a file that is still to get its mode.
+	privateMode = 0o600
+
 	// rotateAgain is how long a file that could not be rotated just grows.
 	rotateAgain = time.Minute
 )
@@ -62,10 +65,24 @@ func openFile(o Options) (*file, error) {
 // limit takes the limits of o. It may be called concurrently with all else.
 func (f *file) limit(o Options) { f.limits.Store(&limits{o.MaxSize, o.Backups}) }
 
-func (f *file) reopen() error {
-	n, made, err := open(f.path)
+func (f *file) reopen() error { return f.openAs(nil) }
+
+// openAs opens the file by its name. If that makes it, it gets owner and mode of
+// old, where that is not nil.
+func (f *file) openAs(old fs.FileInfo) error {
+	mode := fs.FileMode(fileMode)
+	if old != nil {
+		mode = privateMode
+	}
+	n, made, err := open(f.path, mode)
 	if err != nil {
 		return logFileError(err)
+	}
+	if made && old != nil {
+		if err := resemble(n, old); err != nil {
+			n.Close()
+			return err
+		}
 	}
 	info, err := n.Stat()
 	if err != nil {
@@ -137,7 +154,7 @@ func (f *file) warn(message string, err error) {
 }
 
 // chown gives the file away, unless it is a link: who may write to the directory
-// could have root give away any file.
+// could have root give away any file. A third user's file stays that user's.
 func (f *file) chown(uid, gid int) error {
 	if !f.regular {
 		return nil
@@ -152,6 +169,8 @@ func (f *file) chown(uid, gid int) error {
 	}
 	if st, ok := own.Sys().(*syscall.Stat_t); !ok || st.Nlink > 1 || !os.SameFile(named, own) {
 		return fmt.Errorf("chown %s: it is a link", f.path)
+	} else if st.Uid != 0 && int(st.Uid) != os.Geteuid() && int(st.Uid) != uid {
+		return fmt.Errorf("chown %s: it belongs to user %d", f.path, st.Uid)
 	}
 	return f.f.Chown(uid, gid)
 }

@@ -65,7 +65,7 @@ func (f *file) rotate() error {
 	if err := os.Rename(f.target, first); err != nil {
 		return err
 	}
-	if err := f.reopen(); err != nil {
+	if err := f.openAs(own); err != nil {
 		return errors.Join(err, os.Rename(first, f.target))
 	}
 	f.pack()
@@ -185,12 +185,13 @@ func compress(name string, quit <-chan struct{}) (err error) {
 		return err
 	}
 	defer in.Close()
-	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
+	info, err := in.Stat()
+	if err != nil || !info.Mode().IsRegular() {
 		return errors.Join(err, fmt.Errorf("compress %s: not a regular file", name))
 	}
 	temp := name + tempSuffix
 	os.Remove(temp) // of a process that did not get to its end
-	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, privateMode)
 	if err != nil {
 		return err
 	}
@@ -207,6 +208,9 @@ func compress(name string, quit <-chan struct{}) (err error) {
 		}
 		err = os.Remove(name)
 	}()
+	if err := resemble(out, info); err != nil {
+		return err
+	}
 	z := gzip.NewWriter(out)
 	if _, err := io.Copy(z, stoppable{in, quit}); err != nil {
 		return err
