@@ -75,7 +75,7 @@ type FDBChange struct {
 type FDBChanged struct {
 	// Changed is false where the entry was there already.
 	Changed bool `json:"changed"`
-	// Warning says why the address gets no copies although it was added, or is still a
+	// Warning says why the address gets no copies although it was added, or stays a
 	// member although its entry was removed; empty where neither is so.
 	Warning string `json:"warning,omitempty"`
 }

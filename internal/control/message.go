@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"strings"
 )
 
 // errTooLong says that a line is longer than its bound.
@@ -37,7 +39,7 @@ func spoken(line []byte, whose string) *Error {
 		Version *int `json:"version"`
 	}
 	if err := json.Unmarshal(line, &v); err != nil {
-		return &Error{Code: CodeBadRequest, Text: whose + " is not understood: " + err.Error()}
+		return &Error{Code: CodeBadRequest, Text: misread(whose, err)}
 	}
 	switch {
 	case v.Version == nil:
@@ -56,7 +58,7 @@ func parseRequest(line []byte) (request, *Error) {
 	}
 	var r request
 	if err := json.Unmarshal(line, &r); err != nil {
-		return request{}, &Error{Code: CodeBadRequest, Text: "the request is not understood: " + err.Error()}
+		return request{}, &Error{Code: CodeBadRequest, Text: misread("the request", err)}
 	}
 	if r.Command == "" {
 		return request{}, &Error{Code: CodeBadRequest, Text: "the request names no command"}
@@ -75,7 +77,7 @@ func parseAnswer(line []byte, whose string) (answer, error) {
 		if e := spoken(line, whose); e != nil {
 			return answer{}, e
 		}
-		return answer{}, &Error{Code: CodeBadRequest, Text: whose + " is not understood: " + err.Error()}
+		return answer{}, &Error{Code: CodeBadRequest, Text: misread(whose, err)}
 	}
 	n := 0
 	for _, is := range []bool{a.Data != nil, a.End, a.Error != nil} {
@@ -102,12 +104,42 @@ func DecodeArgs(args json.RawMessage, v any) error {
 	if len(args) == 0 {
 		return nil
 	}
-	d := json.NewDecoder(bytes.NewReader(args))
+	return decode("args", args, v)
+}
+
+// DecodePiece reads a piece of an upload into v, a pointer to a slice, as
+// DecodeArgs reads arguments. A piece that is null is refused.
+func DecodePiece(piece json.RawMessage, v any) error {
+	if string(piece) == "null" {
+		return &Error{Code: CodeBadArgument, Text: "the upload is not a list"}
+	}
+	return decode("the upload", piece, v)
+}
+
+// decode reads JSON that the error calls what.
+func decode(what string, raw json.RawMessage, v any) error {
+	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(v); err != nil {
-		return &Error{Code: CodeBadArgument, Text: "arguments: " + err.Error()}
+		return &Error{Code: CodeBadArgument, Text: misread(what, err)}
 	}
 	return nil
+}
+
+// misread says what is wrong with JSON that has a name, in its own terms: the types
+// that it was to fit are no business of who wrote it.
+func misread(what string, err error) string {
+	var t *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &t):
+		text := strings.NewReplacer("json: ", "", "netip.ParsePrefix(", "", "ParseAddr(", "", "): ", ": ").Replace(err.Error())
+		return what + " is not understood: " + text
+	case t.Field != "":
+		return what + " is not understood: " + t.Field + " takes no " + t.Value
+	case t.Type.Kind() == reflect.Slice:
+		return what + " is not a list"
+	}
+	return what + " is not an object"
 }
 
 // readLine appends the next line of r to buf[:0], newline included. What comes

@@ -73,6 +73,22 @@ func TestBadRequestsAreToldWhatIsWrong(t *testing.T) {
 	}
 }
 
+// Who writes requests by hand is told what is wrong with them in terms of JSON.
+func TestRequestsOfWrongTypesAreToldPlainly(t *testing.T) {
+	r := start(t, control.Options{}, nil).raw(t)
+	for line, want := range map[string]string{
+		`[1]`:                        `"bad_request","text":"the request is not an object"`,
+		`"x"`:                        `"bad_request","text":"the request is not an object"`,
+		`{"version":"1"}`:            `"bad_request","text":"the request is not understood: version takes no string"`,
+		`{"version":1,"command":[]}`: `"bad_request","text":"the request is not understood: command takes no array"`,
+		`{"version":1,"command":"count","args":3}`:        `"bad_argument","text":"args is not an object"`,
+		`{"version":1,"command":"count","args":{"tu":1}}`: `"bad_argument","text":"args is not understood: unknown field \"tu\""`,
+	} {
+		r.say(t, line+"\n")
+		r.want(t, `{"version":1,"error":{"code":`+want+`}}`)
+	}
+}
+
 func TestErrorsArriveAsTheCommandReturnedThem(t *testing.T) {
 	r := start(t, control.Options{}, nil).raw(t)
 	r.say(t, `{"version":1,"command":"refuse"}`+"\n")

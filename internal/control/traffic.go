@@ -39,8 +39,9 @@ type Stats struct {
 // A VNIStat are the figures of one VNI. Counters count since the node started or
 // the VNI was first seen.
 type VNIStat struct {
-	VNI     uint32 `json:"vni"`
-	Members int    `json:"members"`
+	VNI uint32 `json:"vni"`
+	// Members is how many copies go to; in a total the sum of all VNIs.
+	Members int `json:"members"`
 	// Packets and Bytes were received, Copies and CopyBytes sent, in UDP payload.
 	Packets   uint64 `json:"packets"`
 	Bytes     uint64 `json:"bytes"`
