@@ -111,12 +111,11 @@ func (x *explainer) explainPacket(ctx context.Context, p *packet) (*control.Expl
 	ends := func(rule, format string, values ...any) {
 		head.Rule, head.Text = rule, fmt.Sprintf(format, values...)
 	}
-	listens := slices.ContainsFunc(dataAddrs(&c), func(a netip.AddrPort) bool { return a.Addr().Is4() == p.source.Is4() })
 	switch {
 	case x.flooding.current() == nil:
 		ends(ruleNotFlooding, "this node floods nothing (enable_vxlan_listen, no_flood)")
 		return head, nil, nil
-	case !listens:
+	case !x.speaks(p.source):
 		ends(metrics.DropFamily.String(), "this node has no address that packets from %s could be sent to (svcnode_ip, src_ip)", p.source)
 		return head, nil, nil
 	case p.source.IsLoopback():

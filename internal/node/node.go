@@ -292,14 +292,17 @@ func (n *Node) checkAddresses(own []netip.Addr) {
 		n.log.WithField("local", a).Warn("src_ip is not an address of this machine: nothing arrives there until it is")
 	}
 	for _, m := range n.cfg.VTEPMembership {
-		n.warnOfOwn(m.Addr)
+		n.warnOfCopies(m.Addr)
 	}
 }
 
-// warnOfOwn warns of a static member that is an address of this machine.
-func (n *Node) warnOfOwn(a netip.Addr) {
+// warnOfCopies warns of a static member that gets no copies, for what the
+// configuration alone does not tell.
+func (n *Node) warnOfCopies(a netip.Addr) {
 	if n.table.Excluded(a) == fdb.ExcludedOwn {
 		n.log.WithField("vtep", a).Warn("static member gets no copies: it is an address of this machine")
+	} else if n.isBroadcast(a) {
+		n.log.WithField("vtep", a).Warn("static member gets no copies: it is a broadcast address")
 	}
 }
 

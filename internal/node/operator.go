@@ -25,13 +25,26 @@ func (n *Node) hold(ctx context.Context) (release func(), err error) {
 	}
 }
 
+// changeArgs are a control.FDBChange as an operator wrote it: a VNI that is left out is
+// not VNI 0.
+type changeArgs struct {
+	VNI     *uint32    `json:"vni"`
+	Address netip.Addr `json:"address"`
+}
+
 // operated returns the pair that an operator names.
-func operated(c *control.FDBChange) (pair, error) {
-	vni, err := checkVNI(c.VNI)
+func operated(c *changeArgs) (pair, error) {
+	if c.VNI == nil {
+		return pair{}, badArgument("no vni is named")
+	}
+	vni, err := checkVNI(*c.VNI)
 	if err != nil {
 		return pair{}, err
 	}
 	a := c.Address.Unmap()
+	if !a.IsValid() {
+		return pair{}, badArgument("no address is named")
+	}
 	if !fdb.Usable(a) {
 		return pair{}, &control.Error{
 			Code: control.CodeBadArgument, Text: fmt.Sprintf("%s cannot be the address of a VTEP", a),
@@ -42,7 +55,7 @@ func operated(c *control.FDBChange) (pair, error) {
 }
 
 // addEntry makes an entry.
-func (n *Node) addEntry(ctx context.Context, a *control.FDBChange, call *control.Call) error {
+func (n *Node) addEntry(ctx context.Context, a *changeArgs, call *control.Call) error {
 	p, err := operated(a)
 	if err != nil {
 		return err
@@ -75,13 +88,35 @@ func (r *refused) ofOperator() *control.Error {
 	return e
 }
 
-// noCopies says why a member with this address gets no copies, empty if it does.
+// noCopies says why a member with this address gets no copies, whoever sends; empty
+// if it does.
 func (n *Node) noCopies(a netip.Addr) string {
-	e := n.table.Excluded(a)
-	if e == fdb.NotExcluded {
-		return ""
+	switch e := n.table.Excluded(a); {
+	case e != fdb.NotExcluded:
+		return fmt.Sprintf("%s gets no copies: it is %s", a, n.guard.whose(a, e))
+	case !n.speaks(a):
+		return fmt.Sprintf("%s gets no copies: neither svcnode_ip nor src_ip is an address of its family", a)
+	case n.isBroadcast(a):
+		return fmt.Sprintf("%s gets no copies: it is a broadcast address", a)
 	}
-	return fmt.Sprintf("%s gets no copies: it is %s", a, n.guard.whose(a, e))
+	return ""
+}
+
+// speaks tells whether the node has an address of the family of a, which is where
+// packets arrive that may be copied to a.
+func (n *Node) speaks(a netip.Addr) bool {
+	c := n.config()
+	return c.SvcnodeIP.Is4() == a.Is4() || !c.SrcIP.IsUnspecified() && c.SrcIP.Is4() == a.Is4()
+}
+
+// isBroadcast tells whether a is the broadcast address of a network that this
+// machine is in.
+func (n *Node) isBroadcast(a netip.Addr) bool {
+	if n.underlay == nil {
+		return false // not listening yet
+	}
+	_, is := n.underlay.Broadcasts()[a]
+	return is
 }
 
 // returns says of each source how an entry that it vouches for can be removed.
@@ -93,7 +128,7 @@ var returns = [fdb.NumSources]string{
 }
 
 // deleteEntry removes an entry that an operator made.
-func (n *Node) deleteEntry(ctx context.Context, a *control.FDBChange, call *control.Call) error {
+func (n *Node) deleteEntry(ctx context.Context, a *changeArgs, call *control.Call) error {
 	p, err := operated(a)
 	if err != nil {
 		return err
@@ -104,11 +139,9 @@ func (n *Node) deleteEntry(ctx context.Context, a *control.FDBChange, call *cont
 	}
 	defer release()
 	u := p.update(fdb.Operator, 0)
-	found, others := false, n.sourcesOf(u)
-	others = slices.DeleteFunc(others, func(s fdb.Source) bool {
-		found = found || s == fdb.Operator
-		return s == fdb.Operator
-	})
+	others, goes := n.sourcesOf(u)
+	found := slices.Contains(others, fdb.Operator)
+	others = slices.DeleteFunc(others, func(s fdb.Source) bool { return s == fdb.Operator || s == fdb.Peer && found && goes })
 	var names, hints []string
 	for _, s := range others {
 		names, hints = append(names, s.String()), append(hints, returns[s])
@@ -133,13 +166,19 @@ func (n *Node) deleteEntry(ctx context.Context, a *control.FDBChange, call *cont
 }
 
 // sourcesOf returns the sources of the live entries of the member that u names,
-// in order, each once.
-func (n *Node) sourcesOf(u fdb.Update) (sources []fdb.Source) {
+// in order, each once; goes tells whether those of peers only have back what an
+// operator here told them, and go a moment after his.
+func (n *Node) sourcesOf(u fdb.Update) (sources []fdb.Source, goes bool) {
+	goes = true
 	for _, e := range n.table.Entries(clock(), u.VNI, nil) {
-		if e.Addr == u.Addr {
-			sources = append(sources, e.Source)
+		if e.Addr != u.Addr {
+			continue
+		}
+		sources = append(sources, e.Source)
+		if e.Source == fdb.Peer && (e.Identifier != 0 || e.Expires != fdb.Never || n.group.Owned(u.VNI, u.Addr)) {
+			goes = false
 		}
 	}
 	slices.Sort(sources)
-	return slices.Compact(sources)
+	return slices.Compact(sources), goes
 }

@@ -3,10 +3,8 @@
 package node
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -91,11 +89,9 @@ func receiveItems(call *control.Call, most int) ([]item, error) {
 		if err != nil {
 			return nil, err
 		}
-		var part []control.FDBChange
-		d := json.NewDecoder(bytes.NewReader(raw))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&part); err != nil {
-			return nil, badArgument("entries: %v", err)
+		var part []changeArgs
+		if err := control.DecodePiece(raw, &part); err != nil {
+			return nil, err
 		}
 		for i := range part {
 			p, err := operated(&part[i])

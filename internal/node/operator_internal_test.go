@@ -56,6 +56,8 @@ func TestOperatorAddsAMember(t *testing.T) {
 	for a, want := range map[netip.Addr]string{
 		host(50):  "192.0.2.50 gets no copies: it is an address of this machine",
 		host(100): "192.0.2.100 gets no copies: it is the address of this service node",
+
+		netip.MustParseAddr("2001:db8::1"): "2001:db8::1 gets no copies: neither svcnode_ip nor src_ip is an address of its family",
 	} {
 		got, err := ask[control.FDBChanged](t, n, control.CommandFDBAdd, change(5, a))
 		check(t, err)
@@ -201,8 +203,12 @@ func TestFileIsTakenWholeOrNotAtAll(t *testing.T) {
 		text  string
 	}{
 		{"broken off", errBroken, []any{list{change(5, host(3))}}, -1, ""},
-		{"not what it should be", io.EOF, []any{list{change(5, host(3))}, "x"}, -1, "entries"},
+		{"not what it should be", io.EOF, []any{list{change(5, host(3))}, "x"}, -1, "the upload is not a list"},
 		{"member that it does not have", io.EOF, []any{[]object{{"vni": 5, "address": "192.0.2.3", "age": 1}}}, -1, "age"},
+		{"null", io.EOF, []any{nil}, -1, "the upload is not a list"},
+		{"a null among the members", io.EOF, []any{[]any{change(5, host(3)), nil}}, 1, "no vni is named"},
+		{"no VNI", io.EOF, []any{[]object{{"address": "192.0.2.3"}}}, 0, "no vni is named"},
+		{"no address", io.EOF, []any{[]object{{"vni": 5}}}, 0, "no address is named"},
 		{"VNI", io.EOF, []any{list{change(5, host(3)), change(5, host(4))}, list{change(1<<24, host(5))}}, 2, "out of range"},
 		{"address", io.EOF, []any{list{change(5, host(3))}, list{change(5, host(4)), change(6, netip.MustParseAddr("127.0.0.1"))}}, 2, "127.0.0.1 cannot be"},
 		{"too many members", io.EOF, []any{list{change(5, host(9)), change(5, host(8)), change(5, host(7))}}, 0, "no room for 192.0.2.9 in VNI 5"},

@@ -86,7 +86,7 @@ func (c *Change) Commit() {
 	n.table.Configure(clock(), tableOptions(&c.cfg))
 	n.guard.configure(&c.cfg)
 	for _, u := range c.added {
-		n.warnOfOwn(u.Addr)
+		n.warnOfCopies(u.Addr)
 	}
 	n.register.Configure(n.registerSettings(&c.cfg))
 	n.configureGroup()

@@ -94,7 +94,15 @@ func (n *Node) stats(_ context.Context, args *control.StatsArgs, call *control.C
 	if c := n.config(); c.MetricsMaxVNIs == 0 {
 		other = total // nothing is counted by itself
 	}
-	head.Total, head.Other = shownVNI(0, n.table.Stats().Members, &total), shownVNI(0, 0, &other)
+	all := vnis
+	if args.VNI != nil {
+		all = n.table.VNIs(nil)
+	}
+	members, now := 0, clock()
+	for _, vni := range all {
+		members += n.members(now, vni)
+	}
+	head.Total, head.Other = shownVNI(0, members, &total), shownVNI(0, 0, &other)
 	if err := call.Send(&head); err != nil {
 		return err
 	}

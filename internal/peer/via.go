@@ -177,6 +177,13 @@ func (g *Group) Via(vni vxlan.VNI, a netip.Addr) (netip.Addr, bool) {
 	return w.from, ok
 }
 
+// Owned tells whether the configuration of another node names a static member of
+// identifier 0 that the table holds as a peer's, as far as that is known. What is
+// not owned leaves the table when this node withdraws it.
+func (g *Group) Owned(vni vxlan.VNI, a netip.Addr) bool {
+	return slices.ContainsFunc(g.via.ownersOf(member{vni, a}, nil), netip.Addr.IsValid)
+}
+
 // lapse ends a round of a peer: members that its configuration does not name any
 // more leave the table, if nobody else holds them.
 func (g *Group) lapse(from netip.Addr, round uint64) {

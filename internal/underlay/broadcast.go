@@ -8,7 +8,7 @@ import (
 )
 
 // Broadcasts returns the broadcast addresses of the networks that this machine has
-// an address in, as Run knew them last: what goes there reaches everybody. It must
+// an address in, as Addresses or Run knew them last: what goes there reaches everybody. It must
 // not be modified.
 func (u *Underlay) Broadcasts() map[netip.Addr]struct{} {
 	if m := u.broadcasts.Load(); m != nil {

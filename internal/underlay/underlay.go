@@ -95,6 +95,8 @@ func (u *Underlay) Addresses() ([]netip.Addr, error) {
 	if err != nil && !interrupted(err) {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
+	broadcasts := broadcastsOf(addrs)
+	u.broadcasts.Store(&broadcasts)
 	return selectAddrs(addrs, links, u.vrf), nil
 }
 
