@@ -244,7 +244,7 @@ func (d *daemon) fillFigures(f *prom.Figures) {
 
 // What keeps a service from being ready that is alive.
 var (
-	errNotReady = errors.New("not ready yet")
+	errNotReady = errors.New("not ready yet: waits for the table of a peer, for sync_timeout at most")
 	errEnding   = errors.New("about to stop")
 )
 

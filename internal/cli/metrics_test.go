@@ -83,7 +83,7 @@ func TestMetricsAreServed(t *testing.T) {
 func TestNotReadyYet(t *testing.T) {
 	at := filepath.Join(t.TempDir(), "m")
 	s := newSteered(t, "unready", "logdest = stdout\nmetrics_listen = "+at+"\n")
-	s.expect("readyz", get(t, at, "/readyz"), "503 not ready yet")
+	s.expect("readyz", get(t, at, "/readyz"), "503 not ready yet: waits for the table of a peer, for sync_timeout at most")
 	s.expect("healthz", get(t, at, "/healthz"), "200 ok")
 	s.stop()
 	if _, err := os.Lstat(at); !errors.Is(err, fs.ErrNotExist) {

@@ -91,18 +91,31 @@ func (d *daemon) steerCommands() []control.Command {
 		}})
 	}
 	set := func(ctx context.Context, call *control.Call) error {
-		var a control.SetConfigArgs
+		// As control.SetConfigArgs, but what is left out is not the empty value.
+		var a struct {
+			Name  *string `json:"name"`
+			Value *string `json:"value"`
+		}
 		if err := control.DecodeArgs(call.Args, &a); err != nil {
 			return err
 		}
-		return d.send(ctx, call, demand{do: func(context.Context, bool) (control.ReloadReport, error) { return d.setOption(a.Name, a.Value) }})
+		if a.Name == nil || a.Value == nil {
+			return &control.Error{Code: control.CodeBadArgument, Text: "an option (name) and its value are to be named"}
+		}
+		return d.send(ctx, call, demand{do: func(context.Context, bool) (control.ReloadReport, error) { return d.setOption(*a.Name, *a.Value) }})
 	}
 	debug := func(ctx context.Context, call *control.Call) error {
-		var a control.SetDebugArgs
+		// As control.SetDebugArgs, likewise.
+		var a struct {
+			On *bool `json:"on"`
+		}
 		if err := control.DecodeArgs(call.Args, &a); err != nil {
 			return err
 		}
-		return d.send(ctx, call, demand{do: func(context.Context, bool) (control.ReloadReport, error) { return d.setDebug(a.On), nil }})
+		if a.On == nil {
+			return &control.Error{Code: control.CodeBadArgument, Text: "on, true or false, is to be named"}
+		}
+		return d.send(ctx, call, demand{do: func(context.Context, bool) (control.ReloadReport, error) { return d.setDebug(*a.On), nil }})
 	}
 	return []control.Command{
 		{Name: control.CommandReload, Changes: true, Run: reload},
@@ -170,6 +183,9 @@ func (d *daemon) setDebug(on bool) control.ReloadReport {
 func (d *daemon) lay(over overlay) control.ReloadReport {
 	r, err := d.loaded.With(over.flags())
 	var report control.ReloadReport
+	if err == nil {
+		err = d.mayLog(&over, r.Config.LogDest)
+	}
 	if err == nil {
 		r.Config = r.Config.WithStatic(&d.running) // what needs a restart was said at the reload
 		r.Warnings = slices.DeleteFunc(r.Warnings, d.warned)
