@@ -34,6 +34,8 @@ func newTapped() *tapped {
 	return &tapped{fakeEngine: newFakeEngine(0), diverted: make(map[vxlan.VNI]bool)}
 }
 
+func (e *tapped) Configure(flood.Settings) {}
+
 func (e *tapped) SetTap(t *flood.Tap) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

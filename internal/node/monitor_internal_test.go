@@ -58,6 +58,12 @@ func (s *stream[T]) next(t *testing.T) T {
 	case p := <-s.pieces:
 		return p
 	case err := <-s.ended:
+		s.ended <- err
+		select {
+		case p := <-s.pieces: // the last one, which came before the end
+			return p
+		default:
+		}
 		t.Fatalf("the stream ended with %v", err)
 	case <-time.After(time.Minute):
 		t.Fatal("nothing comes")

@@ -9,6 +9,9 @@ import (
 	"testing"
 
 	"vxsnd/internal/config"
+	"vxsnd/internal/control"
+	"vxsnd/internal/peer"
+	"vxsnd/internal/register"
 	"vxsnd/internal/vxlan"
 )
 
@@ -55,5 +58,77 @@ func TestPrepareTakesAllOrNothing(t *testing.T) {
 		return d
 	}()}); err == nil {
 		t.Errorf("got room for more than max_members, want the cap of before the discarded change")
+	}
+}
+
+// reloaded has n, which does not listen, take over its configuration with a
+// change.
+func reloaded(t *testing.T, n *Node, change func(*config.Config)) {
+	t.Helper()
+	if n.group == nil {
+		n.group = peer.New(peer.Options{Table: n.table, Now: clock, Settings: n.groupSettings(&n.cfg)})
+		n.register = register.New(register.Options{Table: n.table, Now: clock, Settings: n.registerSettings(&n.cfg)})
+	}
+	cfg := n.config()
+	change(&cfg)
+	c, err := n.Prepare(cfg)
+	check(t, err)
+	c.Commit()
+}
+
+// A capture that runs takes packets at the new rate, and the next one says so.
+func TestReloadOfCaptureRate(t *testing.T) {
+	n := newNode(t, func(c *config.Config) { c.NoFlood, c.CaptureRate = false, 1 })
+	e := newTapped()
+	n.flooding.set(e)
+	begin := func() (*stream[control.CaptureEvent], int) {
+		s := watching[control.CaptureEvent](t, n, control.CommandCapture, object{"vni": 5}, false)
+		return s, s.next(t).Start.Rate
+	}
+	runs, rate := begin()
+	defer runs.end(t)
+	if rate != 1 {
+		t.Errorf("got rate %d at first, want 1", rate)
+	}
+	reloaded(t, n, func(c *config.Config) { c.CaptureRate = 100_000 })
+	got := 0
+	for range 1000 {
+		if e.flood(record(5, 1)) {
+			got++
+		}
+	}
+	if got != 1000 {
+		t.Errorf("got %d packets of 1000 at once at the higher rate, want all", got)
+	}
+	next, rate := begin()
+	defer next.end(t)
+	if rate != 100_000 {
+		t.Errorf("got rate %d after the reload, want 100000", rate)
+	}
+}
+
+// What has no row of its own any more is of the others from now on, and the
+// other way round.
+func TestReloadOfMetricsMaxVNIs(t *testing.T) {
+	n := newNode(t, func(c *config.Config) { c.MetricsMaxVNIs = 2 })
+	count(n, 5, host(1), clock())
+	count(n, 6, host(1), clock())
+	count(n, 6, host(1), clock())
+	for _, step := range []struct {
+		places int
+		want   []vxlan.VNI
+	}{{1, []vxlan.VNI{6}}, {0, nil}, {2, []vxlan.VNI{5, 7}}} {
+		reloaded(t, n, func(c *config.Config) { c.MetricsMaxVNIs = step.places })
+		if step.places == 2 {
+			count(n, 5, host(1), clock())
+			count(n, 7, host(1), clock())
+		}
+		var got []vxlan.VNI
+		for _, row := range n.traffic.VNIs(nil) {
+			got = append(got, row.VNI)
+		}
+		if !slices.Equal(got, step.want) {
+			t.Errorf("metrics_max_vnis = %d: got figures of VNIs %v, want %v", step.places, got, step.want)
+		}
 	}
 }
