@@ -37,9 +37,18 @@ const (
 	EventMemberRemoved = "member removed"
 )
 
-// EventLost stands for events that the client was too slow for. No other member
-// but Time and Count means anything then.
+// EventLost stands for events that the client was too slow for, see Lost.
 const EventLost = "lost"
+
+// Lost takes the place of events in a stream of them, in a piece of its own.
+// Clients can read it as one of those: its members are among theirs.
+type Lost struct {
+	Time time.Time `json:"time"`
+	// Event is EventLost.
+	Event string `json:"event"`
+	// Count is how many events the client was too slow for.
+	Count uint64 `json:"count"`
+}
 
 // MonitorArgs are the arguments of CommandMonitor of a service node.
 type MonitorArgs struct {
@@ -64,7 +73,7 @@ type MembershipEvent struct {
 	// Seconds is how long the entry lives if nothing refreshes it, rounded up; nil
 	// if it never ages or is gone.
 	Seconds *int64 `json:"seconds,omitempty"`
-	// Count is how many events EventLost stands for, 0 where nobody knows.
+	// Count is that of a Lost.
 	Count int `json:"count,omitempty"`
 }
 
@@ -79,6 +88,6 @@ type RegistrarEvent struct {
 	Device string `json:"device,omitempty"`
 	// Address is the VTEP of a flood list, or the local address that is registered.
 	Address netip.Addr `json:"address,omitzero"`
-	// Count is how many events EventLost stands for, 0 where nobody knows.
+	// Count is that of a Lost.
 	Count int `json:"count,omitempty"`
 }

@@ -5,6 +5,8 @@ package fdb
 import (
 	"slices"
 	"sync"
+
+	"vxsnd/internal/vxlan"
 )
 
 // A Kind says what happened to an entry.
@@ -28,11 +30,12 @@ func (k Kind) String() string { return name(kindNames, uint8(k), "Kind") }
 type Kinds uint8
 
 const (
-	// KindAdded, KindRefreshed and KindRemoved are the sets of one Kind each;
-	// they combine by "or".
-	KindAdded     Kinds = 1 << Added
+	// KindAdded is the set of Added alone. Sets combine by "or".
+	KindAdded Kinds = 1 << Added
+	// KindRefreshed is the set of Refreshed alone.
 	KindRefreshed Kinds = 1 << Refreshed
-	KindRemoved   Kinds = 1 << Removed
+	// KindRemoved is the set of Removed alone.
+	KindRemoved Kinds = 1 << Removed
 )
 
 // A Reason says why an entry was removed.
@@ -70,6 +73,7 @@ type Change struct {
 type Feed struct {
 	t        *Table
 	kinds    Kinds
+	only     *vxlan.VNI // nil for all
 	capacity int
 	signal   chan struct{}
 
@@ -77,6 +81,8 @@ type Feed struct {
 	mu      sync.Mutex
 	changes []Change
 	lost    bool
+	stale   bool   // the set of excluded addresses has changed
+	missed  uint64 // changes that were lost so far
 }
 
 // C returns a channel that holds one value whenever there is something to
@@ -87,7 +93,17 @@ func (f *Feed) C() <-chan struct{} { return f.signal }
 // capacity of them. What the table held before is not in it: read it after
 // subscribing.
 func (t *Table) Subscribe(capacity int, kinds Kinds) *Feed {
-	f := &Feed{t: t, kinds: kinds, capacity: capacity, signal: make(chan struct{}, 1)}
+	return t.subscribe(&Feed{kinds: kinds, capacity: capacity})
+}
+
+// SubscribeVNI is Subscribe for the changes of one VNI. Those of others take no
+// room in the feed.
+func (t *Table) SubscribeVNI(capacity int, kinds Kinds, vni vxlan.VNI) *Feed {
+	return t.subscribe(&Feed{kinds: kinds, only: &vni, capacity: capacity})
+}
+
+func (t *Table) subscribe(f *Feed) *Feed {
+	f.t, f.signal = t, make(chan struct{}, 1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.feeds = append(t.feeds, f)
@@ -102,12 +118,20 @@ func (f *Feed) Take(dst []Change) (_ []Change, lost bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	dst = append(dst, f.changes...)
-	lost, f.lost = f.lost, false
+	lost = f.lost || f.stale
+	f.lost, f.stale = false, false
 	f.changes = f.changes[:0]
 	if cap(f.changes) > maxIdle {
 		f.changes = nil
 	}
 	return dst, lost
+}
+
+// Missed returns how many changes were lost so far.
+func (f *Feed) Missed() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.missed
 }
 
 // maxIdle is how many changes a feed keeps room for while it holds none.
@@ -125,9 +149,10 @@ func (f *Feed) Close() {
 // emit tells the feeds what happened to entry e, which is still there.
 func (w *writer) emit(k Kind, why Reason, s *segment, e uint32) {
 	for _, f := range w.t.feeds {
-		if f.kinds&(1<<k) != 0 {
-			f.put(Change{Kind: k, Reason: why, Entry: s.show(e, Time(s.entries[e].exp))})
+		if f.kinds&(1<<k) == 0 || f.only != nil && *f.only != s.vni {
+			continue
 		}
+		f.put(Change{Kind: k, Reason: why, Entry: s.show(e, Time(s.entries[e].exp))})
 	}
 }
 
@@ -136,9 +161,12 @@ func (f *Feed) put(c Change) {
 	defer f.mu.Unlock()
 	switch {
 	case f.lost:
+		f.missed++
 		return // the subscriber will read the whole table after this
 	case len(f.changes) >= f.capacity:
-		f.loseLocked()
+		f.missed += uint64(len(f.changes)) + 1
+		f.changes = nil
+		f.lost = true
 	default:
 		f.changes = append(f.changes, c)
 	}
@@ -149,15 +177,10 @@ func (f *Feed) put(c Change) {
 func (t *Table) lose() {
 	for _, f := range t.feeds {
 		f.mu.Lock()
-		f.loseLocked()
+		f.stale = true
 		f.wake()
 		f.mu.Unlock()
 	}
-}
-
-func (f *Feed) loseLocked() {
-	f.changes = nil
-	f.lost = true
 }
 
 func (f *Feed) wake() {

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"vxsnd/internal/fdb"
+	"vxsnd/internal/vxlan"
 )
 
 func ready(f *fdb.Feed) bool {
@@ -67,8 +68,8 @@ func TestFeedOverflow(t *testing.T) {
 	for i := range 5 {
 		add(i)
 	}
-	if got, lost := f.Take(nil); len(got) != 0 || !lost {
-		t.Errorf("got %v, lost %v, want nothing but lost", got, lost)
+	if got, lost := f.Take(nil); len(got) != 0 || !lost || f.Missed() != 5 {
+		t.Errorf("got %v, lost %v, missed %d, want nothing but lost, and 5 missed", got, lost, f.Missed())
 	}
 	add(6)
 	if got, lost := f.Take(nil); len(got) != 1 || lost {
@@ -82,6 +83,21 @@ func TestFeedOverflow(t *testing.T) {
 	tab.Exclude(map[netip.Addr]fdb.Exclusion{v4a: fdb.ExcludedDenied})
 	if _, lost := f.Take(nil); lost {
 		t.Errorf("got a loss where no destination can have changed")
+	}
+	if got := f.Missed(); got != 5 {
+		t.Errorf("got %d changes missed, want 5: a set of addresses is none", got)
+	}
+}
+
+// Changes of other VNIs take no room.
+func TestFeedOfOneVNI(t *testing.T) {
+	tab := newTable()
+	f := tab.SubscribeVNI(1, fdb.KindAdded, 7)
+	for vni := range vxlan.VNI(20) {
+		tab.Apply(0, []fdb.Update{{VNI: vni, Addr: v4a, Source: fdb.Operator, Holdtime: fdb.Static}})
+	}
+	if got, lost := f.Take(nil); len(got) != 1 || got[0].VNI != 7 || lost {
+		t.Errorf("got %v, lost %v, want the one of VNI 7", got, lost)
 	}
 }
 

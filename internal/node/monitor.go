@@ -4,11 +4,11 @@ package node
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"vxsnd/internal/control"
 	"vxsnd/internal/fdb"
-	"vxsnd/internal/vxlan"
 )
 
 const (
@@ -20,73 +20,58 @@ const (
 	monitorPause = 50 * time.Millisecond
 )
 
-// events are the words for changes.
-var events = map[fdb.Kind]string{
+// eventNames are the words for changes.
+var eventNames = map[fdb.Kind]string{
 	fdb.Added: control.EventAdded, fdb.Refreshed: control.EventRefreshed, fdb.Removed: control.EventRemoved,
 }
 
 // monitor sends changes of the table as they happen, until ctx is done.
 func (n *Node) monitor(ctx context.Context, args *control.MonitorArgs, call *control.Call) error {
-	all, only := args.VNI == nil, vxlan.VNI(0)
-	if !all {
-		var err error
-		if only, err = checkVNI(*args.VNI); err != nil {
-			return err
-		}
-	}
 	kinds := fdb.KindAdded | fdb.KindRemoved
 	if args.Refreshed {
 		kinds |= fdb.KindRefreshed
 	}
-	feed := n.table.Subscribe(monitorCapacity, kinds)
+	var feed *fdb.Feed
+	if args.VNI == nil {
+		feed = n.table.Subscribe(monitorCapacity, kinds)
+	} else {
+		vni, err := checkVNI(*args.VNI)
+		if err != nil {
+			return err
+		}
+		feed = n.table.SubscribeVNI(monitorCapacity, kinds, vni)
+	}
 	defer feed.Close()
 	if err := call.Send([]control.MembershipEvent{}); err != nil {
 		return err
 	}
 	var changes []fdb.Change
+	var told uint64 // of those that are missed
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-feed.C():
 		}
-		var lost bool
-		changes, lost = feed.Take(changes[:0])
+		// Whether the table is to be read again is not asked: other excluded addresses
+		// are no event.
+		changes, _ = feed.Take(changes[:0])
+		missed := feed.Missed()
 		wall, now := time.Now(), clock()
-		part := make([]control.MembershipEvent, 0, min(len(changes)+1, control.MaxPart))
-		send := func(e control.MembershipEvent) error {
-			e.Time = wall
-			if part = append(part, e); len(part) < control.MaxPart {
-				return nil
+		for part := range slices.Chunk(changes, control.MaxPart) {
+			es := make([]control.MembershipEvent, len(part))
+			for i := range part {
+				es[i] = event(&part[i], wall, now)
 			}
-			defer func() { part = part[:0] }()
-			return call.Send(part)
-		}
-		for i := range changes {
-			c := &changes[i]
-			if !all && c.VNI != only {
-				continue
-			}
-			e := control.MembershipEvent{
-				Event: events[c.Kind], Reason: c.Reason.String(),
-				VNI: uint32(c.VNI), Address: c.Addr, Source: c.Source.String(), Identifier: c.Identifier,
-			}
-			if c.Kind != fdb.Removed {
-				e.Seconds = secondsLeft(now, c.Expires)
-			}
-			if err := send(e); err != nil {
+			if err := call.Send(es); err != nil {
 				return err
 			}
 		}
-		if lost {
-			if err := send(control.MembershipEvent{Event: control.EventLost}); err != nil {
+		if missed > told {
+			if err := call.Send([]control.Lost{{Time: wall, Event: control.EventLost, Count: missed - told}}); err != nil {
 				return err
 			}
-		}
-		if len(part) > 0 {
-			if err := call.Send(part); err != nil {
-				return err
-			}
+			told = missed
 		}
 		select {
 		case <-ctx.Done():
@@ -94,4 +79,16 @@ func (n *Node) monitor(ctx context.Context, args *control.MonitorArgs, call *con
 		case <-time.After(monitorPause):
 		}
 	}
+}
+
+// event returns what is told of a change; now is wall on the clock of the table.
+func event(c *fdb.Change, wall time.Time, now fdb.Time) control.MembershipEvent {
+	e := control.MembershipEvent{
+		Time: wall, Event: eventNames[c.Kind], Reason: c.Reason.String(),
+		VNI: uint32(c.VNI), Address: c.Addr, Source: c.Source.String(), Identifier: c.Identifier,
+	}
+	if c.Kind != fdb.Removed {
+		e.Seconds = secondsLeft(now, c.Expires)
+	}
+	return e
 }

@@ -5,6 +5,7 @@ package node
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -148,11 +149,16 @@ func TestMonitorOfAClientThatHangs(t *testing.T) {
 		}
 	}
 	close(s.read)
+	told := 0
 	for {
 		events := s.next(t)
 		if last := events[len(events)-1]; last.Event == control.EventLost {
+			if told += last.Count; len(events) != 1 || told != 3*len(us) {
+				t.Errorf("got %d changes told or counted as lost, want all %d", told, 3*len(us))
+			}
 			break
 		}
+		told += len(events)
 	}
 	// It goes on from there.
 	put(t, n, fdb.Operator, 1, host(77))
@@ -160,5 +166,35 @@ func TestMonitorOfAClientThatHangs(t *testing.T) {
 		if slices.ContainsFunc(s.next(t), func(e control.MembershipEvent) bool { return e.Address == host(77) }) {
 			break
 		}
+	}
+}
+
+// Changes of other VNIs, however many, and of the set of excluded addresses cost
+// nobody an event, and are none.
+func TestMonitorOfOneVNIMissesNothing(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	n := newNode(t)
+	s := watching[[]control.MembershipEvent](t, n, control.CommandMonitor, object{"vni": 5}, false)
+	defer s.end(t)
+	s.next(t)
+	others := make([]fdb.Update, 2*monitorCapacity)
+	for i := range others {
+		others[i] = fdb.Update{VNI: vxlan.VNI(10 + i), Addr: host(1), Source: fdb.Operator, Holdtime: fdb.Static}
+	}
+	put(t, n, fdb.Operator, 5, host(1))
+	n.table.Exclude(map[netip.Addr]fdb.Exclusion{host(9): fdb.ExcludedOwn})
+	if got := n.table.Apply(clock(), others).Added; got != len(others) {
+		t.Fatalf("got %d added, want %d", got, len(others))
+	}
+	n.table.Exclude(nil)
+	put(t, n, fdb.Operator, 5, host(2))
+	var got []string
+	for len(got) < 2 {
+		for _, e := range s.next(t) {
+			got = append(got, e.Event+" "+e.Address.String())
+		}
+	}
+	if want := []string{"added " + host(1).String(), "added " + host(2).String()}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -32,7 +32,7 @@ type monitor struct {
 
 	// The mutex of the monitors guards what follows.
 	events []control.RegistrarEvent // in order of time
-	lost   int                      // that came after them
+	lost   uint64                   // that came after them
 }
 
 // listen adds one who listens for events of some VNIs, until stop is called.
@@ -78,16 +78,13 @@ func (m *monitors) tell(e control.RegistrarEvent) {
 	}
 }
 
-// take returns what waits for one who listens.
-func (m *monitors) take(l *monitor, now time.Time) []control.RegistrarEvent {
+// take returns what waits for one who listens, and how many were lost after it.
+func (m *monitors) take(l *monitor) (events []control.RegistrarEvent, lost uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	events := l.events
-	if l.lost > 0 {
-		events = append(events, control.RegistrarEvent{Time: now, Event: control.EventLost, Count: l.lost})
-	}
+	events, lost = l.events, l.lost
 	l.events, l.lost = nil, 0
-	return events
+	return events, lost
 }
 
 // monitor answers a client with what happens, until it leaves.
@@ -107,8 +104,14 @@ func (r *Registrar) monitor(ctx context.Context, call *control.Call) error {
 			return nil
 		case <-l.woken:
 		}
-		for part := range slices.Chunk(r.monitors.take(l, time.Now()), control.MaxPart) {
+		events, lost := r.monitors.take(l)
+		for part := range slices.Chunk(events, control.MaxPart) {
 			if err := call.Send(part); err != nil {
+				return err
+			}
+		}
+		if lost > 0 {
+			if err := call.Send([]control.Lost{{Time: time.Now(), Event: control.EventLost, Count: lost}}); err != nil {
 				return err
 			}
 		}

@@ -31,7 +31,11 @@ type audience struct {
 }
 
 func (a *audience) send(v any) error {
-	es := v.([]control.RegistrarEvent)
+	es, _ := v.([]control.RegistrarEvent)
+	lost, _ := v.([]control.Lost)
+	for _, l := range lost {
+		es = append(es, control.RegistrarEvent{Time: l.Time, Event: l.Event, Count: int(l.Count)})
+	}
 	a.mu.Lock()
 	a.pieces++
 	a.events = append(a.events, es...)
@@ -208,7 +212,7 @@ func TestMonitorLosesWhatAClientIsTooSlowFor(t *testing.T) {
 		if len(slow.events) != 1+maxEvents+1 || last.Event != control.EventLost || last.Count != surplus || last.Time.IsZero() {
 			t.Errorf("got %d events and last %+v, want %d of which the last counts %d lost", len(slow.events), last, 1+maxEvents+1, surplus)
 		}
-		if n := slow.pieces; n != 1+1+(maxEvents+1+control.MaxPart-1)/control.MaxPart {
+		if n := slow.pieces; n != 1+1+(maxEvents+control.MaxPart-1)/control.MaxPart+1 {
 			t.Errorf("got %d pieces, want them of at most %d events", n, control.MaxPart)
 		}
 		slow.events = nil
