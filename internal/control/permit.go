@@ -5,6 +5,7 @@ package control
 import (
 	"math"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/sirupsen/logrus"
@@ -27,7 +28,8 @@ func (c *conn) permit(cmd *Command) *Error {
 		c.repeats.Do("permission", func(count int) {
 			log.WithField("count", count).Warn("management command refused: it takes root or the owner of the socket")
 		})
-		return &Error{Code: CodePermission, Text: cmd.Name + " is for root and the owner of the socket", Hint: "use sudo"}
+		typed := strings.ReplaceAll(cmd.Name, "_", " ") // as the control programs have it
+		return &Error{Code: CodePermission, Text: typed + " is for root and the owner of the socket", Hint: "use sudo"}
 	}
 	log.Info("management command")
 	return nil

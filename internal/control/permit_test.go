@@ -14,7 +14,7 @@ import (
 	"vxsnd/internal/control"
 )
 
-const changeIt = `{"version":1,"command":"change"}` + "\n"
+const changeIt = `{"version":1,"command":"change_it"}` + "\n"
 
 // A guarded is a server with a command that changes something, and a socket that
 // every user may connect to.
@@ -30,7 +30,7 @@ func newGuarded(t *testing.T) *guarded {
 	g := &guarded{logs: logs}
 	done := func(_ context.Context, call *control.Call) error { return call.Send("done") }
 	o := control.Options{Path: filepath.Join(mkdir(t), "s"), Log: log, Commands: append(commands(),
-		control.Command{Name: "change", Changes: true, Run: done},
+		control.Command{Name: "change_it", Changes: true, Run: done},
 		control.Command{Name: "load", Changes: true, Upload: true, Run: done},
 		control.Command{Name: "follow", Changes: true, Stream: true, Run: done})}
 	g.harness = start(t, o, func(s *control.Server) { g.server = s })
@@ -58,7 +58,7 @@ func TestChangesAreLoggedWithWhoMadeThem(t *testing.T) {
 		t.Fatalf("got %d lines, want 2", len(entries))
 	}
 	f := entries[1].Data
-	if entries[1].Level != logrus.InfoLevel || f["uid"] != uint32(os.Geteuid()) || f["pid"] != int32(os.Getpid()) || f["command"] != "change" {
+	if entries[1].Level != logrus.InfoLevel || f["uid"] != uint32(os.Geteuid()) || f["pid"] != int32(os.Getpid()) || f["command"] != "change_it" {
 		t.Errorf("got %v, want user, process and command", f)
 	}
 }
@@ -73,7 +73,7 @@ func TestOnlyRootAndTheOwnerMakeChanges(t *testing.T) {
 
 	// Who has connected counts, not who has the connection now.
 	nobody.say(t, changeIt)
-	nobody.want(t, `{"version":1,"error":{"code":"permission","text":"change is for root and the owner of the socket","hint":"use sudo"}}`)
+	nobody.want(t, `{"version":1,"error":{"code":"permission","text":"change it is for root and the owner of the socket","hint":"use sudo"}}`)
 	nobody.served(t)
 	stream.say(t, `{"version":1,"command":"follow"}`+"\n")
 	stream.wantCode(t, control.CodePermission)
