@@ -230,7 +230,7 @@ var table = []Option{
 		Doc:  "VNIs that have figures of their own; 0 counts nothing per VNI",
 		bind: to(func(c *Config) *int { return &c.MetricsMaxVNIs }, number[int](0, 65536))},
 	{Name: "capture_rate", Group: groupMonitor, Arg: "N", Programs: Vxsnd, Reload: true, def: "1000",
-		Doc:  "packets per second that a capture takes",
+		Doc:  "packets per second that captures take of a VXLAN",
 		bind: to(func(c *Config) *int { return &c.CaptureRate }, number[int](1, 100_000))},
 
 	{Name: "area", Group: groupTiers, Arg: "N", Programs: Vxsnd, Reload: true, Later: true, def: none,
