@@ -86,6 +86,17 @@ func counts[N int | uint64](m map[string]N) string {
 	return cmp.Or(strings.Join(text, " "), "none")
 }
 
+// sourceCounts is counts of sources of entries, in the order that fdb has them in.
+func sourceCounts(m map[string]int) string {
+	var text []string
+	for _, name := range sourceNames {
+		if m[name] != 0 {
+			text = append(text, fmt.Sprintf("%s=%d", name, m[name]))
+		}
+	}
+	return cmp.Or(strings.Join(text, " "), "none")
+}
+
 // uptime returns a time as 1d2h3m4s: time.Duration knows no days.
 func uptime(seconds int64) string {
 	const day = 24 * 60 * 60

@@ -170,7 +170,8 @@ func programmedText(b *screen, all []control.FloodList) {
 // listNotes writes what is wrong with flood lists. Those that are stale are
 // mostly all of them, and told in one line.
 func listNotes(b *screen, all []control.FloodList) {
-	sep, stale, empty, unregistered := "\n", 0, 0, 0
+	sep, stale, empty := "\n", 0, 0
+	var unregistered []uint32
 	note := func(format string, a ...any) {
 		fmt.Fprintf(b, sep+format+"\n", a...)
 		sep = ""
@@ -178,7 +179,7 @@ func listNotes(b *screen, all []control.FloodList) {
 	for i := range all {
 		l := &all[i]
 		if l.Unregistered {
-			unregistered++
+			unregistered = append(unregistered, l.VNI)
 		}
 		if l.Stale {
 			stale++
@@ -193,8 +194,8 @@ func listNotes(b *screen, all []control.FloodList) {
 			note("%s: %s", of(l.Device, l.VNI), oneLine(l.Problem))
 		}
 	}
-	if unregistered > 0 {
-		note("%d of %d lists are of VNIs that are not registered: kept as they were", unregistered, len(all))
+	if n := len(unregistered); n > 0 {
+		note("%d of %d lists are of VNIs that are not registered, and kept as they were: %s", n, len(all), someVNIs(unregistered))
 	}
 	if stale > 0 {
 		kept := "kept as they were"

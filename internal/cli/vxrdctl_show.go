@@ -56,7 +56,7 @@ func registrarText(b *screen, s *control.Registrar) {
 	if len(s.Warnings) > 0 {
 		section("Warnings")
 		for _, w := range s.Warnings {
-			b.WriteString("  " + oneLine(w) + "\n")
+			b.indented(2, oneLine(w))
 		}
 	}
 	showChecks(b, s.Checks)

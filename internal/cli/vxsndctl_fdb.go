@@ -141,7 +141,7 @@ var (
 		}
 		return strconv.FormatUint(e.Identifier, 10)
 	}}
-	fdbHeard = fdbColumn{gridColumn{head: "Heard", spare: 2}, func(e *control.FDBEntry) string { return seconds(e.LastHeard) }}
+	fdbHeard = fdbColumn{gridColumn{head: "Heard", spare: 2}, func(e *control.FDBEntry) string { return heardText(e.LastHeard) }}
 	fdbVia   = fdbColumn{gridColumn{head: "Via", spare: 3}, func(e *control.FDBEntry) string {
 		if !e.Via.IsValid() {
 			return none
@@ -204,12 +204,12 @@ func (p *fdbText) end() error {
 	})
 }
 
-// seconds is a number of them as text.
-func seconds(n *int64) string {
-	if n == nil {
+// heardText is how long ago something was heard of.
+func heardText(seconds *int64) string {
+	if seconds == nil {
 		return none
 	}
-	return strconv.FormatInt(*n, 10)
+	return uptime(*seconds)
 }
 
 // fdbDeployed prints one JSON object as the Python suite does:

@@ -97,7 +97,8 @@ func (c *ctlCall) printLines(data json.RawMessage) error {
 	return err
 }
 
-// A column of events has a head and a width, which grows as it must.
+// A column of events has a head and a width, which grows as it must while there is
+// room for the others.
 type column struct {
 	head  string
 	width int
@@ -139,13 +140,24 @@ func (t *eventTable[T]) piece(data json.RawMessage) error {
 	return err
 }
 
-// row writes cells in their columns. What a terminal has no room for is cut off.
+// lastWidth is what a terminal keeps for the last column.
+const lastWidth = 12
+
+// row writes cells in their columns. A cell that is too long for its column moves
+// those behind it in its own row. What a terminal has no room for is cut off.
 func (t *eventTable[T]) row(b *bytes.Buffer, cells []string, s style) {
+	room := t.terminal.width - lastWidth
+	for _, c := range t.columns {
+		room -= c.width + len(narrowGap)
+	}
 	var text strings.Builder
 	for i, cell := range cells[:len(cells)-1] {
 		width := &t.columns[i].width
-		*width = max(*width, len(cell))
-		fmt.Fprintf(&text, "%-*s  ", *width, cell)
+		if more := len(cell) - *width; more > 0 && (more <= room || t.terminal.width == 0) {
+			*width += more
+			room -= more
+		}
+		fmt.Fprintf(&text, "%-*s%s", *width, cell, narrowGap)
 	}
 	line := clip(strings.TrimRight(text.String()+cells[len(cells)-1], " "), t.terminal.width)
 	if at := t.columns[0].width + 2; strings.HasPrefix(line[min(at, len(line)):], cells[1]) {

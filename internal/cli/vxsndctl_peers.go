@@ -45,7 +45,7 @@ func peersText(b *screen, peers *[]control.Peer) {
 		if p.All {
 			waiting = "all"
 		}
-		g.row(append(row, cell{text: peerHeard(p)}, cell{text: strconv.Itoa(p.Queue)}, cell{text: waiting},
+		g.row(append(row, cell{text: heardText(p.LastHeard)}, cell{text: strconv.Itoa(p.Queue)}, cell{text: waiting},
 			cell{text: strconv.FormatUint(p.Relayed, 10)}, b.worry(p.Dropped+p.RelayErrors),
 			cell{text: strconv.FormatUint(p.Updates, 10)}, cell{text: lastDump(p)}, b.worry(uint64(p.Differ)))...)
 	}
@@ -117,13 +117,6 @@ func (b *screen) worry(n uint64) cell {
 		c.style = warning
 	}
 	return c
-}
-
-func peerHeard(p *control.Peer) string {
-	if p.LastHeard == nil {
-		return none
-	}
-	return uptime(*p.LastHeard) + " ago"
 }
 
 func lastDump(p *control.Peer) string {

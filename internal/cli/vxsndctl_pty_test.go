@@ -32,6 +32,16 @@ type console struct {
 	text []byte     // what the program has written
 }
 
+// job returns the process group that has the terminal.
+func (c *console) job() (group int) {
+	c.t.Helper()
+	onDescriptor(c.t, c.master, func(fd int) (err error) {
+		group, err = unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+		return err
+	})
+	return group
+}
+
 // startConsole runs a control program in a terminal of 80 columns and 24 lines.
 func startConsole(t *testing.T, program string, args ...string) *console {
 	t.Helper()
@@ -254,6 +264,35 @@ func TestTopSurvivesAStopOfNobodys(t *testing.T) {
 	c.restored()
 }
 
+// A shell that has it go on finds its terminal as it was meanwhile, whoever stops
+// it.
+func TestTopLeavesTheTerminalWhileItIsStopped(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		stop func(*console)
+	}{
+		{"Ctrl-Z", func(c *console) { c.hit("\x1a") }},
+		{"a signal", func(c *console) { _ = syscall.Kill(c.job(), syscall.SIGTSTP) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := startConsole(t, "bash", "--norc", "-c", `set -m; vxsndctl -u "$0" top -i 0.1; stty -a; read; fg >/dev/null`, topNode(t))
+			c.await("rates", func(text string) bool { return strings.Contains(text, "30.0 packets/s") })
+			tt.stop(c)
+			c.await("a terminal that echoes, behind the screen", func(text string) bool {
+				_, after, ok := strings.Cut(text, screenLeave)
+				return ok && strings.Contains(after, " icanon ") && strings.Contains(after, " echo ")
+			})
+			c.hit("\n")
+			c.await("the screen again", func(text string) bool {
+				return strings.Count(text, screenEnter) > 1 && strings.HasSuffix(text, lastFrame(text)) && c.modes() != c.before
+			})
+			c.hit("q")
+			c.ended(exitStopped)
+			c.restored()
+		})
+	}
+}
+
 func TestTopEndsAfterSoManyLooks(t *testing.T) {
 	c := startConsole(t, "vxsndctl", "-u", topNode(t), "top", "-i", "0.1", "-n", "3")
 	c.ended(exitStopped)
@@ -275,7 +314,7 @@ func TestTopOfADaemonThatEndsSaysSoOnTheUsersScreen(t *testing.T) {
 	c.ended(exitFailed)
 	c.await("why it ended, behind the screen", func(text string) bool {
 		_, after, ok := strings.Cut(text, screenLeave)
-		return ok && strings.Contains(after, "vxsndctl: ") && strings.Contains(after, "daemon")
+		return ok && strings.Contains(after, "vxsndctl: the daemon stops\r\n")
 	})
 }
 

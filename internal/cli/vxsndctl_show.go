@@ -48,7 +48,7 @@ func showDetail(b *screen, s *control.Status) {
 	pair("VNIs", "%d", s.VNIs)
 	pair("Members", "%d", s.Members)
 	pair("Entries", "%d", s.Entries)
-	pair("By source", "%s", counts(s.BySource))
+	pair("By source", "%s", sourceCounts(s.BySource))
 
 	section("Data packets")
 	pair("Received", "%d packets, %d bytes", s.Packets, s.Bytes)
@@ -82,7 +82,11 @@ func readiness(b *screen, s *control.Status) string {
 
 // engine says what floods, and why it is not what was wanted.
 func engine(b *screen, s *control.Status) string {
-	if s.EngineReason == "" {
+	switch {
+	case s.EngineReason != "":
+	case s.Engine == "none":
+		return "none: the configuration has nothing flooded (no_flood, enable_vxlan_listen)"
+	default:
 		return s.Engine
 	}
 	return b.paint(warning, s.Engine) + ", since " + oneLine(s.EngineReason)

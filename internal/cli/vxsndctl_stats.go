@@ -111,7 +111,7 @@ func newStatReport(rates *trafficRates, now *trafficSample) *statReport {
 var statColumns = []gridColumn{
 	{head: "VNI", width: 8}, {head: "Members", right: true}, {head: "pkt/s", right: true}, {head: "copies/s", right: true},
 	{head: "Mbit/s in", right: true}, {head: "Mbit/s out", right: true}, {head: "drops/s", right: true},
-	{head: "packets", right: true, spare: 2}, {head: "copies", right: true, spare: 1}, {head: "drops", right: true, spare: 3},
+	{head: "packets", right: true, spare: 3}, {head: "copies", right: true, spare: 2}, {head: "drops", right: true, spare: 1},
 }
 
 // statsText writes a line for each VNI, or for the one that was asked for, and

@@ -64,7 +64,7 @@ func summaryText(b *screen, s *control.Status, peers []control.Peer) {
 	}
 	pair("Table", "%s of %s in %s", amount(s.Entries, "entry", "entries"), amount(s.Members, "member", "members"), amount(s.VNIs, "VNI", "VNIs"))
 	if s.Entries > 0 {
-		pair("Entries by source", "%s", counts(s.BySource))
+		pair("Entries by source", "%s", sourceCounts(s.BySource))
 	}
 	pair("Received", "%d packets, %d bytes", s.Packets, s.Bytes)
 	pair("Sent", "%d copies, %d bytes", s.Copies, s.CopyBytes)

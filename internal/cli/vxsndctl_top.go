@@ -4,14 +4,17 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 )
 
 var topCommand = ctlCommand{
@@ -100,6 +103,9 @@ func (c *ctlCall) topLive(ctx context.Context, v *topView, count int) error {
 	resized := make(chan os.Signal, 1)
 	signal.Notify(resized, syscall.SIGWINCH, syscall.SIGCONT)
 	defer signal.Stop(resized)
+	stopped := make(chan os.Signal, 1)
+	signal.Notify(stopped, syscall.SIGTSTP)
+	defer signal.Stop(stopped)
 	k := newKeyboard(cancel)
 	defer k.close()
 	// Deferred, so that the terminal is as it was also after a panic.
@@ -123,10 +129,15 @@ func (c *ctlCall) topLive(ctx context.Context, v *topView, count int) error {
 		case key := <-k.keys:
 			if key != keyStop {
 				v.press(key)
-			} else if err := c.pauseTop(k, resized); err != nil {
+				// To all of the job, as the terminal would: sudo has to stop, too.
+			} else if err := c.pauseTop(k, 0, resized); err != nil {
 				return err
 			}
 			continue
+		case <-stopped:
+			if err := c.pauseTop(k, os.Getpid(), resized); err != nil {
+				return err
+			}
 		case s := <-resized:
 			// Whoever stopped the program has left the terminal to others.
 			if s == syscall.SIGCONT {
@@ -155,15 +166,20 @@ func (c *ctlCall) topLive(ctx context.Context, v *topView, count int) error {
 // that nobody could have go on is not stopped.
 const stopTime = 100 * time.Millisecond
 
-// pauseTop stops the program as Ctrl-Z does, which a terminal in raw mode does not
-// do by itself, until it is told to go on.
-func (c *ctlCall) pauseTop(k *keyboard, goOn <-chan os.Signal) error {
+// pauseTop gives the terminal back and stops pid, as kill has it: this process or
+// all of its job, as Ctrl-Z does, which a terminal in raw mode does not do by
+// itself. It returns when the program is told to go on.
+func (c *ctlCall) pauseTop(k *keyboard, pid int, goOn <-chan os.Signal) error {
 	if _, err := io.WriteString(c.out, screenLeave); err != nil {
 		return err
 	}
 	k.release()
-	// To all of the job, as the terminal would: sudo has to stop, too.
-	if err := syscall.Kill(0, syscall.SIGTSTP); err != nil {
+	restore, err := stopBySignal()
+	if err != nil {
+		return err
+	}
+	defer restore()
+	if err := syscall.Kill(pid, syscall.SIGTSTP); err != nil {
 		return err
 	}
 	select {
@@ -171,6 +187,22 @@ func (c *ctlCall) pauseTop(k *keyboard, goOn <-chan os.Signal) error {
 	case <-time.After(stopTime):
 	}
 	return c.resumeTop(k)
+}
+
+// stopBySignal has SIGTSTP stop the program until restore is called. Once Go was
+// asked for a signal its handler stays, and signal.Stop and Reset do not bring
+// back what the kernel does.
+func stopBySignal() (restore func(), err error) {
+	var byDefault, before [8]uintptr // a struct sigaction with room to spare: all zeros are SIG_DFL
+	set := func(to, was *[8]uintptr) error {
+		const sizeOfSet = 8 // what the kernel calls a sigset_t
+		_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(syscall.SIGTSTP), uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(was)), sizeOfSet, 0, 0)
+		if e != 0 {
+			return fmt.Errorf("sigaction: %w", e)
+		}
+		return nil
+	}
+	return func() { _ = set(&before, nil) }, set(&byDefault, &before)
 }
 
 // resumeTop takes the terminal again.

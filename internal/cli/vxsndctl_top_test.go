@@ -160,10 +160,14 @@ func TestTheBusiestComeFirstAndTheRestByScrolling(t *testing.T) {
 	if drawn(t, v); v.order != byDrops {
 		t.Errorf("got order %d, want %d", v.order, byDrops)
 	}
-	// A column is there whole, or not at all.
+	// A column is there whole, or not at all; what they are sorted by always is.
 	v.width = 50
-	if lines = drawn(t, v); lines[6] != "     VNI  Members       pkt/s    copies/s         " {
+	if lines = drawn(t, v); strings.TrimRight(lines[6], " ") != "     VNI  Members       pkt/s    *drops/s" {
 		t.Errorf("got heads %q in 50 columns, want those that fit", lines[6])
+	}
+	v.width, v.height, v.offset, v.order = 40, 8, 0, byCopies
+	if lines = drawn(t, v); !strings.Contains(lines[5], "*copies/s") || !strings.HasPrefix(lines[6], "     129 ") {
+		t.Errorf("got %q in 8 lines, want a row of VNI 129", lines)
 	}
 }
 

@@ -39,12 +39,19 @@ var topColumns = [numOrders]struct {
 	{"drops/s", 12, func(r *trafficRate) string { return figure(r.Drops) }},
 }
 
-// line returns the texts of cell in those columns that the terminal has room for.
+// line returns the texts of cell in those columns that the terminal has room for:
+// the VNI, what the rows are sorted by, and of the others the first.
 func (v *topView) line(cell func(column int) string) string {
 	var b strings.Builder
+	room := v.width - topColumns[byVNI].width
+	if v.order != byVNI {
+		room -= topColumns[v.order].width
+	}
 	for i, c := range topColumns {
-		if v.width > 0 && b.Len()+c.width > v.width {
-			break
+		if i != int(byVNI) && i != int(v.order) {
+			if room -= c.width; v.width > 0 && room < 0 {
+				continue
+			}
 		}
 		fmt.Fprintf(&b, "%*s", c.width, cell(i))
 	}
@@ -170,8 +177,15 @@ func (v *topView) frame(now time.Time) string {
 	if room := v.width - utf8.RuneCountInString(head[0]) - len(clock); room > 1 {
 		head[0] += strings.Repeat(" ", room) + clock
 	}
-	lines := append(head, "", v.heads(true))
 	const footer = 1
+	// A terminal of few lines shows a row rather than all of the head.
+	if most := v.height - footer - 3; len(head) > most {
+		head = head[:max(most, 0)]
+	}
+	lines := append(head, "", v.heads(true))
+	if len(head) == 0 {
+		lines = lines[1:]
+	}
 	all := v.rows()
 	room := max(v.height-len(lines)-footer, 0)
 	v.offset = max(min(v.offset, len(all)-room), 0)

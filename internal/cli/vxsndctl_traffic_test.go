@@ -3,10 +3,14 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync/atomic"
+	"testing"
 	"time"
 
 	"vxsnd/internal/control"
@@ -133,5 +137,45 @@ func cannedTraffic() []control.Command {
 			}
 			return nil
 		}},
+	}
+}
+
+// TestStatsOf80ColumnsHaveDrops leaves out what matters less.
+func TestStatsOf80ColumnsHaveDrops(t *testing.T) {
+	b := &screen{terminal: terminal{on: true, width: 80}}
+	before, now := sampleAt(1), sampleAt(2)
+	now.stats, now.vnis = cannedStats(true)
+	statsText(b, nil, newStatReport(ratesBetween(before, now), now))
+	if heads := strings.Fields(strings.SplitN(b.String(), "\n", 2)[0]); heads[len(heads)-1] != "drops" {
+		t.Errorf("got\n%s, want drops", b)
+	}
+}
+
+// A long address moves what is behind it in its own row alone, where there is no
+// room for a wider column.
+func TestALongRowOfEventsStaysAlone(t *testing.T) {
+	var out bytes.Buffer
+	c := &ctlCall{out: &out, terminal: terminal{on: true, width: 80}}
+	data, err := json.Marshal(cannedEvents())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := newEventTable(c, memberColumns, memberCells).piece(data); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out.String(), "\n")
+	if long, next := lines[4], lines[5]; !strings.Contains(long, "2001:db8::aaaa:bbbb:cccc:1  operator") ||
+		strings.Index(next, " data") != strings.Index(lines[3], " data") {
+		t.Errorf("got\n%s, want columns of one width", &out)
+	}
+}
+
+func TestVNIsAreNamedUpToSome(t *testing.T) {
+	for want, vnis := range map[string][]uint32{
+		"VNI 7": {7}, "VNIs 7, 8": {7, 8}, "VNIs 1, 2, 3, 4, 5, 6, 7, 8 and 2 more": {1, 2, 3, 4, 5, 6, 7, 8, 9, 10},
+	} {
+		if got := someVNIs(vnis); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

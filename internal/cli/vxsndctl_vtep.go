@@ -44,19 +44,47 @@ func vtepText(b *screen, vtep string, all []control.VTEPMember) {
 		m := &all[i]
 		last := none
 		if m.LastPacket != nil {
-			last = shortSeconds(*m.LastPacket) + " ago"
+			last = shortSeconds(*m.LastPacket)
 		}
 		row := append([]cell{{text: strconv.FormatUint(uint64(m.VNI), 10)}}, membership(m)...)
 		g.row(append(row, number(m.Packets), number(m.Bytes), number(m.Copies), b.worry(m.Drops), cell{text: last})...)
 	}
 	g.end(b)
-	sep := "\n"
+	var reasons []string
+	excluded := make(map[string][]uint32)
 	for i := range all {
 		if m := &all[i]; m.Excluded != "" {
-			b.WriteString(sep + b.paint(warning, fmt.Sprintf("VNI %d: gets no copies: %s", m.VNI, oneLine(m.Excluded))) + "\n")
-			sep = ""
+			if excluded[m.Excluded] == nil {
+				reasons = append(reasons, m.Excluded)
+			}
+			excluded[m.Excluded] = append(excluded[m.Excluded], m.VNI)
 		}
 	}
+	for i, reason := range reasons {
+		if i == 0 {
+			b.WriteByte('\n')
+		}
+		b.indented(0, b.paint(warning, someVNIs(excluded[reason])+": gets no copies: "+oneLine(reason)))
+	}
+}
+
+// maxVNIs is how many VNIs are named in a sentence.
+const maxVNIs = 8
+
+// someVNIs names VNIs, of many the first few.
+func someVNIs(vnis []uint32) string {
+	if len(vnis) == 1 {
+		return fmt.Sprintf("VNI %d", vnis[0])
+	}
+	var names []string
+	for _, v := range vnis[:min(len(vnis), maxVNIs)] {
+		names = append(names, strconv.FormatUint(uint64(v), 10))
+	}
+	text := "VNIs " + strings.Join(names, ", ")
+	if more := len(vnis) - maxVNIs; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
 }
 
 // membership is by which entries a VTEP is a member: their sources, the time of
@@ -82,11 +110,7 @@ func membership(m *control.VTEPMember) []cell {
 			heard = e.LastHeard
 		}
 	}
-	ago := none
-	if heard != nil {
-		ago = uptime(*heard) + " ago"
-	}
-	return []cell{{text: strings.Join(sources, ", ")}, {text: ageout(longest)}, {text: node}, {text: ago}}
+	return []cell{{text: strings.Join(sources, ", ")}, {text: ageout(longest)}, {text: node}, {text: heardText(heard)}}
 }
 
 // shortSeconds is a time of less than a minute with a digit of its fraction, and a

@@ -45,10 +45,14 @@ func (c *conn) serve(ctx context.Context) {
 		if !c.allow(ctx, c.idleTime) || !c.setIdle(c, time.Now()) {
 			return
 		}
-		if _, err := c.reader.Peek(1); err != nil || !c.setIdle(c, time.Time{}) || !c.allow(ctx, c.requestTime) {
+		_, err := c.reader.Peek(1)
+		if err != nil && ctx.Err() != nil {
+			// Who asks now and then learns why there are no more answers.
+			_ = c.end(ctx, stopping())
+		}
+		if err != nil || !c.setIdle(c, time.Time{}) || !c.allow(ctx, c.requestTime) {
 			return
 		}
-		var err error
 		line, err = c.line(ctx, line, "the request")
 		var bad *Error
 		switch {

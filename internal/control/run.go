@@ -65,7 +65,7 @@ func (w *work) run(ctx context.Context, cmd *Command, args json.RawMessage) *Err
 	var e *Error
 	switch {
 	case ctx.Err() != nil:
-		return &Error{Code: CodeStopping, Text: "the daemon stops", Hint: "try again when it runs again"}
+		return stopping()
 	case w.bug != nil:
 		w.log.WithError(w.bug).Error("answer of a management command is not sent")
 		return &Error{Code: CodeFailed, Text: w.bug.Error()}
@@ -77,6 +77,11 @@ func (w *work) run(ctx context.Context, cmd *Command, args json.RawMessage) *Err
 		return e
 	}
 	return &Error{Code: CodeFailed, Text: err.Error()}
+}
+
+// stopping is the error for whoever is served while the daemon stops.
+func stopping() *Error {
+	return &Error{Code: CodeStopping, Text: "the daemon stops", Hint: "try again when it runs again"}
 }
 
 func (w *work) send(ctx context.Context, v any) error {

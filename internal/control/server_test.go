@@ -185,6 +185,7 @@ func TestStopEndsAnswersAndConnections(t *testing.T) {
 	waiting.say(t, `{"version":1,"command":"wait"}`+"\n")
 	waiting.want(t, `{"version":1,"data":"waits"}`)
 	h.stop()
+	idle.wantCode(t, control.CodeStopping)
 	idle.wantEnd(t)
 	waiting.wantCode(t, control.CodeStopping)
 	waiting.wantEnd(t)
