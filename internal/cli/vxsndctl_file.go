@@ -261,15 +261,46 @@ func replaceEntries(ctx context.Context, c *ctlCall) error {
 	}))
 }
 
+// shownBytes is how much of a file is read before it is told: more than anybody
+// types.
+const shownBytes = 1 << 20
+
+// A readMeter tells how much is read that is written to it.
+type readMeter struct {
+	*ctlCall
+	bytes int
+	line  *progress
+}
+
+func (m *readMeter) Write(b []byte) (int, error) {
+	m.bytes += len(b)
+	switch {
+	case m.bytes < shownBytes:
+	case m.line == nil:
+		m.line = m.progress("reading members")
+	default:
+		m.line.set("reading members: %d MiB", m.bytes>>20)
+	}
+	return len(b), nil
+}
+
+func (m *readMeter) stop() {
+	if m.line != nil {
+		m.line.stop()
+	}
+}
+
 // members reads the file that the command line names.
 func (c *ctlCall) members(name string) (*memberFile, error) {
+	m := &readMeter{ctlCall: c}
+	defer m.stop()
 	if name == "-" {
-		return readMembers("standard input", c.stdin)
+		return readMembers("standard input", io.TeeReader(c.stdin, m))
 	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, readError(name, err)
 	}
 	defer f.Close()
-	return readMembers(name, f)
+	return readMembers(name, io.TeeReader(f, m))
 }

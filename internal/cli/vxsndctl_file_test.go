@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -169,4 +170,22 @@ func TestARefusedMemberIsToldByItsLine(t *testing.T) {
 	if got := problems.String(); got != want || out.Len() > 0 {
 		t.Errorf("got %q and %q, want %q", out.String(), got, want)
 	}
+}
+
+// A large file that is not at hand at once is not read in silence.
+func TestReadingALargeFileOfMembersIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "members")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	c := startConsole(t, "vxsndctl", "-u", topNode(t), "fdb", "file", path)
+	if _, err := f.WriteString(strings.Repeat(strings.Repeat("#", 127)+"\n", 2*shownBytes/128+64)); err != nil {
+		t.Fatal(err)
+	}
+	c.await("how far it is", func(text string) bool { return strings.Contains(text, clearLine+"reading members: 2 MiB") })
 }
