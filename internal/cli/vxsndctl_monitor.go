@@ -27,7 +27,7 @@ var monitorCommand = ctlCommand{
 	more:     monitorHelp,
 	operands: []operand{oneVNI},
 	flags: func(fs *pflag.FlagSet) {
-		fs.Bool("refreshed", false, "print members that live longer, too")
+		fs.Bool("refreshed", false, "print registrations that are heard of again, too; data packets refresh members silently")
 	},
 	run: func(ctx context.Context, c *ctlCall) error {
 		refreshed, err := c.flags.GetBool("refreshed")
