@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -47,13 +48,32 @@ type statSum struct {
 	statRow
 }
 
+// A vniRow is the statRow of a VNI, which may have no figures.
+type vniRow struct{ statRow }
+
+// MarshalJSON returns null for figures that there are not.
+func (r vniRow) MarshalJSON() ([]byte, error) {
+	if !r.Uncounted {
+		return json.Marshal(r.statRow)
+	}
+	// A name of the outer struct hides that of the inner one.
+	return json.Marshal(struct {
+		statRow
+		Packets   *uint64    `json:"packets"`
+		Bytes     *uint64    `json:"bytes"`
+		Copies    *uint64    `json:"copies"`
+		CopyBytes *uint64    `json:"copy_bytes"`
+		Rates     *statRates `json:"rates"`
+	}{statRow: r.statRow})
+}
+
 // A statReport is the answer of stats.
 type statReport struct {
 	At       time.Time `json:"at"`
 	Interval float64   `json:"interval"` // seconds
 	Total    statSum   `json:"total"`
 	Other    statSum   `json:"other"`
-	VNIs     []statRow `json:"vnis"`
+	VNIs     []vniRow  `json:"vnis"`
 }
 
 func runStats(ctx context.Context, c *ctlCall) error {
@@ -97,12 +117,12 @@ func newStatReport(rates *trafficRates, now *trafficSample) *statReport {
 		return statRow{*v, statRates{r.Packets, r.Bytes, r.Copies, r.CopyBytes, r.Drops}}
 	}
 	report := &statReport{
-		At: now.stats.At, Interval: rates.Seconds, VNIs: make([]statRow, len(now.vnis)),
+		At: now.stats.At, Interval: rates.Seconds, VNIs: make([]vniRow, len(now.vnis)),
 		Total: statSum{statRow: row(&now.stats.Total, &rates.Total)},
 		Other: statSum{statRow: row(&now.stats.Other, &rates.Other)},
 	}
 	for i := range now.vnis {
-		report.VNIs[i] = row(&now.vnis[i], &rates.VNIs[i])
+		report.VNIs[i].statRow = row(&now.vnis[i], &rates.VNIs[i])
 	}
 	return report
 }
@@ -119,9 +139,16 @@ var statColumns = []gridColumn{
 func statsText(b *screen, vni *uint32, report *statReport) {
 	g := newGrid(b.terminal, statColumns...)
 	g.tight = true
+	var uncounted []uint32
 	for i := range report.VNIs {
 		r := &report.VNIs[i]
-		g.row(b.statCells(strconv.FormatUint(uint64(r.VNI), 10), strconv.Itoa(r.Members), r)...)
+		name, members := strconv.FormatUint(uint64(r.VNI), 10), strconv.Itoa(r.Members)
+		if r.Uncounted {
+			uncounted = append(uncounted, r.VNI)
+			g.row(append(plainCells(name, members), plainCells(slices.Repeat([]string{none}, len(statColumns)-2)...)...)...)
+			continue
+		}
+		g.row(b.statCells(name, members, &r.statRow)...)
 	}
 	dropped := report.Total.Drops
 	switch {
@@ -138,9 +165,18 @@ func statsText(b *screen, vni *uint32, report *statReport) {
 		dropped = report.VNIs[0].Drops
 	}
 	g.end(b)
+	b.uncounted(uncounted)
 	if dropSum(dropped) > 0 {
 		b.WriteByte('\n')
 		b.indented(0, "dropped since the start: "+counts(dropped))
+	}
+}
+
+// uncounted tells of VNIs that have no figures of their own.
+func (b *screen) uncounted(vnis []uint32) {
+	if len(vnis) > 0 {
+		b.WriteByte('\n')
+		b.indented(0, "counted among other, since metrics_max_vnis has no more figures: "+someVNIs(vnis))
 	}
 }
 

@@ -54,6 +54,7 @@ func (c *ctlCall) sample(ctx context.Context, vni *uint32) (*trafficSample, erro
 type trafficRate struct {
 	VNI       uint32
 	Members   int
+	Uncounted bool // there are no figures
 	Packets   float64
 	Bytes     float64
 	Copies    float64
@@ -98,7 +99,7 @@ func ratesBetween(before, now *trafficSample) *trafficRates {
 
 // between returns the rates of one row.
 func (r *trafficRates) between(before, now *control.VNIStat) trafficRate {
-	rate := trafficRate{VNI: now.VNI, Members: now.Members}
+	rate := trafficRate{VNI: now.VNI, Members: now.Members, Uncounted: now.Uncounted}
 	if r.Seconds <= 0 {
 		return rate
 	}

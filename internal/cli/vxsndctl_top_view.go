@@ -66,7 +66,7 @@ func (v *topView) row(r *trafficRate, name string) string {
 		switch {
 		case i == int(byVNI):
 			text = cmp.Or(name, text)
-		case i == int(byMembers) && name != "" || i > int(byMembers) && !known:
+		case i == int(byMembers) && name != "" || i > int(byMembers) && (!known || r.Uncounted):
 			text = "-"
 		}
 		return text
@@ -153,7 +153,7 @@ func (v *topView) block() string {
 // json returns what stats has, in one line and in the order of top.
 func (v *topView) json() (string, error) {
 	report := newStatReport(v.rates, v.now)
-	slices.SortStableFunc(report.VNIs, func(a, b statRow) int { return cmp.Compare(b.Rates.Copies, a.Rates.Copies) })
+	slices.SortStableFunc(report.VNIs, func(a, b vniRow) int { return cmp.Compare(b.Rates.Copies, a.Rates.Copies) })
 	line, err := json.Marshal(report)
 	return string(line) + "\n", err
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -177,5 +178,34 @@ func TestVNIsAreNamedUpToSome(t *testing.T) {
 		if got := someVNIs(vnis); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+// What has no figures is not said to be 0.
+func TestFiguresThatAreNotThereAreNotZero(t *testing.T) {
+	now := sampleAt(2, control.VNIStat{VNI: 10, Packets: 7}, control.VNIStat{VNI: 11, Members: 3, Uncounted: true})
+	report := newStatReport(ratesBetween(sampleAt(1), now), now)
+	b := &screen{}
+	statsText(b, nil, report)
+	vtepText(b, "10.2.1.1", []control.VTEPMember{{VNI: 11, Uncounted: true}})
+	for _, want := range []string{"11 3 - - - - - - - -\n", "11 no member - - - - - - - -\n", "\ncounted among other, since metrics_max_vnis has no more figures: VNI 11\n"} {
+		if text := regexp.MustCompile(` +`).ReplaceAllString(b.String(), " "); !strings.Contains(text, want) {
+			t.Errorf("got\n%s, want %q", text, want)
+		}
+	}
+	v := &topView{order: byCopies}
+	v.look(sampleAt(1), now)
+	if rows := v.rows(); !slices.ContainsFunc(rows, func(r string) bool { return strings.Join(strings.Fields(r), " ") == "11 3 - - - - -" }) {
+		t.Errorf("got %q, want one without figures", rows)
+	}
+	for _, v := range []any{report.VNIs[1], control.VTEPMember{VNI: 11, Uncounted: true}} {
+		got, err := json.Marshal(v)
+		if err != nil || !strings.Contains(string(got), `"packets":null`) || strings.Contains(string(got), ":0,") || !strings.Contains(string(got), `"uncounted":true`) {
+			t.Errorf("got %s, %v, want null for figures", got, err)
+		}
+	}
+	var back control.VTEPMember
+	if err := json.Unmarshal([]byte(`{"vni":11,"packets":null,"uncounted":true}`), &back); err != nil || !back.Uncounted || back.VNI != 11 {
+		t.Errorf("got %+v, %v, want it back", back, err)
 	}
 }

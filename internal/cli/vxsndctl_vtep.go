@@ -39,6 +39,7 @@ func vtepText(b *screen, vtep string, all []control.VTEPMember) {
 	}
 	g := newGrid(b.terminal, vtepColumns...)
 	g.tight = true
+	var uncounted []uint32
 	number := func(n uint64) cell { return cell{text: strconv.FormatUint(n, 10)} }
 	for i := range all {
 		m := &all[i]
@@ -47,9 +48,15 @@ func vtepText(b *screen, vtep string, all []control.VTEPMember) {
 			last = shortSeconds(*m.LastPacket)
 		}
 		row := append([]cell{{text: strconv.FormatUint(uint64(m.VNI), 10)}}, membership(m)...)
+		if m.Uncounted {
+			uncounted = append(uncounted, m.VNI)
+			g.row(append(row, plainCells(none, none, none, none, none)...)...)
+			continue
+		}
 		g.row(append(row, number(m.Packets), number(m.Bytes), number(m.Copies), b.worry(m.Drops), cell{text: last})...)
 	}
 	g.end(b)
+	b.uncounted(uncounted)
 	var reasons []string
 	excluded := make(map[string][]uint32)
 	for i := range all {

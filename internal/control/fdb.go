@@ -2,7 +2,10 @@
 
 package control
 
-import "net/netip"
+import (
+	"encoding/json"
+	"net/netip"
+)
 
 // The commands about the table.
 const (
@@ -114,7 +117,27 @@ type VTEPMember struct {
 	// LastPacket is how many seconds ago its last packet came; nil if none is known
 	// of.
 	LastPacket *float64 `json:"last_packet"`
+	// Uncounted tells that no VTEP of the VNI has figures, as in VNIStat. They are
+	// null in JSON.
+	Uncounted bool `json:"uncounted,omitempty"`
 	// Excluded says why it gets no copies although it is a member, empty where it
 	// gets them.
 	Excluded string `json:"excluded,omitempty"`
+}
+
+// MarshalJSON returns a VTEPMember as JSON, without figures where there are none.
+func (m VTEPMember) MarshalJSON() ([]byte, error) {
+	type plain VTEPMember
+	if !m.Uncounted {
+		return json.Marshal(plain(m))
+	}
+	// A name of the outer struct hides that of the inner one.
+	return json.Marshal(struct {
+		plain
+		Packets   *uint64 `json:"packets"`
+		Bytes     *uint64 `json:"bytes"`
+		Copies    *uint64 `json:"copies"`
+		CopyBytes *uint64 `json:"copy_bytes"`
+		Drops     *uint64 `json:"drops"`
+	}{plain: plain(m)})
 }

@@ -50,6 +50,9 @@ type VNIStat struct {
 	// Drops counts packets and copies that were dropped, by reason; reasons that
 	// never applied may be left out.
 	Drops map[string]uint64 `json:"drops,omitempty"`
+	// Uncounted tells that the VNI has no figures of its own, so that all of them are
+	// 0: too many have, and what it does is in Other.
+	Uncounted bool `json:"uncounted,omitempty"`
 }
 
 // ExplainArgs are the arguments of CommandExplain: the packet.

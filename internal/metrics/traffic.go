@@ -231,6 +231,20 @@ func (t *Traffic) VNI(v vxlan.VNI) VNICount {
 	return c
 }
 
+// Counts tells whether a VNI has figures of its own, or has room for them once it
+// is heard. What a VNI without them does is in Other.
+func (t *Traffic) Counts(v vxlan.VNI) bool {
+	known, full := false, t.off.Load()
+	t.each(func(mu sync.Locker, r *rows) {
+		mu.Lock()
+		defer mu.Unlock()
+		_, ok := r.byVNI[v]
+		known = known || ok
+		full = full || len(r.byVNI) >= r.limits.VNIs
+	})
+	return known || !full
+}
+
 // Senders appends the figures of senders to dst, sorted by VNI and address:
 // those in a VNI, unless it is nil, and of an address, unless it is zero. Which
 // senders there is no room for, the idle ones, is not told.

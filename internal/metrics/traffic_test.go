@@ -337,3 +337,20 @@ func BenchmarkTally(b *testing.B) {
 		})
 	}
 }
+
+func TestVNIsWithoutRoomAreNotCounted(t *testing.T) {
+	tr := metrics.NewTraffic(metrics.TrafficLimits{VNIs: 1, Senders: 1})
+	y := tr.Tally()
+	defer y.Close(0)
+	counts := func(five, six bool) {
+		t.Helper()
+		if got5, got6 := tr.Counts(5), tr.Counts(6); got5 != five || got6 != six {
+			t.Errorf("got %t and %t, want %t and %t", got5, got6, five, six)
+		}
+	}
+	counts(true, true)
+	y.Add(1, []metrics.Delta{delta(5, "192.0.2.1", 1)})
+	counts(true, false)
+	tr.Configure(metrics.TrafficLimits{})
+	counts(false, false)
+}

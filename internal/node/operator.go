@@ -91,15 +91,27 @@ func (r *refused) ofOperator() *control.Error {
 // noCopies says why a member with this address gets no copies, whoever sends; empty
 // if it does.
 func (n *Node) noCopies(a netip.Addr) string {
-	switch e := n.table.Excluded(a); {
-	case e != fdb.NotExcluded:
-		return fmt.Sprintf("%s gets no copies: it is %s", a, n.guard.whose(a, e))
-	case !n.speaks(a):
-		return fmt.Sprintf("%s gets no copies: neither svcnode_ip nor src_ip is an address of its family", a)
-	case n.isBroadcast(a):
-		return fmt.Sprintf("%s gets no copies: it is a broadcast address", a)
+	switch what, why := n.unfit(a); {
+	case what != "":
+		return fmt.Sprintf("%s gets no copies: it is %s", a, what)
+	case why != "":
+		return fmt.Sprintf("%s gets no copies: %s", a, why)
 	}
 	return ""
+}
+
+// unfit says what a is or, where it is nothing special, why else it gets no copies;
+// both are empty if it gets them.
+func (n *Node) unfit(a netip.Addr) (what, why string) {
+	switch e := n.table.Excluded(a); {
+	case e != fdb.NotExcluded:
+		return n.guard.whose(a, e), ""
+	case !n.speaks(a):
+		return "", "neither svcnode_ip nor src_ip is an address of its family"
+	case n.isBroadcast(a):
+		return "a broadcast address", ""
+	}
+	return "", ""
 }
 
 // speaks tells whether the node has an address of the family of a, which is where

@@ -114,7 +114,9 @@ func (n *Node) stats(_ context.Context, args *control.StatsArgs, call *control.C
 			}
 			part = part[:0]
 		}
-		part = append(part, shownVNI(row.VNI, row.Members, &row.VNICount))
+		s := shownVNI(row.VNI, row.Members, &row.VNICount)
+		s.Uncounted = row.VNICount == metrics.VNICount{} && !n.traffic.Counts(row.VNI)
+		part = append(part, s)
 	}
 	if len(part) == 0 {
 		return nil

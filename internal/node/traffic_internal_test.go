@@ -4,6 +4,8 @@ package node
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -116,6 +118,42 @@ func TestLimitsOfFigures(t *testing.T) {
 		if got := trafficLimits(&c); got != want {
 			t.Errorf("%d VNIs: got %+v, want %+v", vnis, got, want)
 		}
+	}
+}
+
+// A VNI without figures of its own is told from one that nothing came in.
+func TestVNIsBeyondTheBoundAreNotCounted(t *testing.T) {
+	n := newNode(t, func(c *config.Config) { c.MetricsMaxVNIs = 1 })
+	put(t, n, fdb.Operator, 5, host(1))
+	put(t, n, fdb.Operator, 6, host(1))
+	uncounted := func() (got []bool) {
+		t.Helper()
+		_, rows := stats(t, n, object{})
+		parts, err := ask[[]control.VTEPMember](t, n, control.CommandVTEP, object{"address": host(1)})
+		check(t, err)
+		for i, m := range slices.Concat(parts...) {
+			got = append(got, rows[i].Uncounted, m.Uncounted)
+		}
+		return got
+	}
+	if diff := cmp.Diff([]bool{false, false, false, false}, uncounted()); diff != "" {
+		t.Errorf("with room (-want +got):\n%s", diff)
+	}
+	count(n, 5, host(1), clock())
+	if diff := cmp.Diff([]bool{false, false, true, true}, uncounted()); diff != "" {
+		t.Errorf("without (-want +got):\n%s", diff)
+	}
+}
+
+// A member of a family that the node has no address of gets no copies.
+func TestVTEPOfAnotherFamily(t *testing.T) {
+	n := newNode(t, func(c *config.Config) { c.SvcnodeIP = host(100) })
+	a := netip.MustParseAddr("2001:db8::1")
+	put(t, n, fdb.Operator, 5, a)
+	parts, err := ask[[]control.VTEPMember](t, n, control.CommandVTEP, object{"address": a})
+	check(t, err)
+	if got := parts[0][0].Excluded; !strings.Contains(got, "family") {
+		t.Errorf("got %q, want its family", got)
 	}
 }
 

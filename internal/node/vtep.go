@@ -3,12 +3,14 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 
 	"vxsnd/internal/control"
 	"vxsnd/internal/fdb"
 	"vxsnd/internal/metrics"
+	"vxsnd/internal/vxlan"
 )
 
 // showVTEP sends what is known of one VTEP: each VNI that it is a member of, or
@@ -18,10 +20,9 @@ func (n *Node) showVTEP(ctx context.Context, l *lister, args *control.VTEPArgs, 
 	if !a.IsValid() {
 		return badArgument("no address is named")
 	}
-	v := vtep{now: clock(), sent: n.traffic.Senders(nil, a, nil), send: send}
-	if e := n.table.Excluded(a); e != fdb.NotExcluded {
-		v.excluded = n.guard.whose(a, e)
-	}
+	v := vtep{now: clock(), sent: n.traffic.Senders(nil, a, nil), counts: n.traffic.Counts, send: send}
+	what, why := n.unfit(a)
+	v.excluded = cmp.Or(what, why)
 	only := wanted{vtep: netip.PrefixFrom(a, a.BitLen()), source: fdb.NumSources}
 	err := l.send(ctx, n.table.VNIs(nil), only, n.withVia(func(part any) error {
 		for _, e := range part.(control.FDBPart) {
@@ -42,6 +43,7 @@ func (n *Node) showVTEP(ctx context.Context, l *lister, args *control.VTEPArgs, 
 type vtep struct {
 	now      fdb.Time
 	sent     []metrics.SenderTotal // what is left of it
+	counts   func(vxlan.VNI) bool
 	excluded string
 	part     []control.VTEPMember
 	send     func(any) error
@@ -62,6 +64,8 @@ func (v *vtep) entry(e control.FDBEntry) error {
 	if len(v.sent) > 0 && uint32(v.sent[0].VNI) == e.VNI {
 		v.fill(&m, &v.sent[0])
 		v.sent = v.sent[1:]
+	} else {
+		m.Uncounted = !v.counts(vxlan.VNI(e.VNI))
 	}
 	return v.add(m)
 }
