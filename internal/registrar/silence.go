@@ -172,7 +172,7 @@ func (r *Registrar) silenceWarningsLocked(now time.Time) (out []string) {
 	case s.stale < s.all:
 		out = append(out, fmt.Sprintf("the service nodes are silent about %d of %s: their %s", s.stale, counted(s.all, "VNI"), lists))
 	default:
-		out = append(out, fmt.Sprintf("the service nodes are silent for %v: %s", now.Sub(r.answered).Round(time.Second), lists))
+		out = append(out, fmt.Sprintf("the service nodes have been silent for %v: %s", now.Sub(r.answered).Round(time.Second), lists))
 	}
 	quiet, _ := r.quietLocked(now, hold)
 	if len(quiet) == len(r.nodes) {

@@ -56,7 +56,7 @@ func TestOneServiceNodeIsSilent(t *testing.T) {
 		}
 
 		h.sleep(10 * time.Minute)
-		h.warned("all", "the service nodes are silent for 10m0s: flood lists are kept, and may be out of date")
+		h.warned("all", "the service nodes have been silent for 10m0s: flood lists are kept, and may be out of date")
 		h.answer(a, "1 1 2")
 		h.warned("each gets its time to come back")
 		h.answers(1, "1 1 2", a, b)
@@ -88,9 +88,9 @@ func TestWhatIsSaidOfSilence(t *testing.T) {
 		want   string
 	}{
 		{"nobody ever answers", "", 0, noneText, "no service node has answered: flood lists are empty"},
-		{"lists", "1 1 2; 2 1", 0, silentText, "the service nodes are silent for 5m0s: flood lists are kept, and may be out of date"},
-		{"lists without members", "1 1; 2 1", 0, "service nodes silent", "the service nodes are silent for 5m0s: flood lists are empty"},
-		{"emptied", "1 1 2; 2 1", 2 * time.Minute, silentText, "the service nodes are silent for 5m0s: flood lists are empty"},
+		{"lists", "1 1 2; 2 1", 0, silentText, "the service nodes have been silent for 5m0s: flood lists are kept, and may be out of date"},
+		{"lists without members", "1 1; 2 1", 0, "service nodes silent", "the service nodes have been silent for 5m0s: flood lists are empty"},
+		{"emptied", "1 1 2; 2 1", 2 * time.Minute, silentText, "the service nodes have been silent for 5m0s: flood lists are empty"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
