@@ -284,7 +284,7 @@ func TestControlShowsNodeThatFloodsNothing(t *testing.T) {
 	t.Parallel()
 	n := newLab(t, 0).node("no_flood = true")
 	text := n.ctl("show", "detail").printed()
-	if !strings.Contains(text, "  Ready:              yes\n  Engine:             none\n") || strings.Contains(text, "Data (UDP) port") {
+	if !strings.Contains(text, "  Ready:              yes\n  Engine:             none: the configuration has nothing flooded (no_flood, enable_vxlan_listen)\n") || strings.Contains(text, "Data (UDP) port") {
 		t.Errorf("got %q, want a node that is ready, has no engine and no data port", text)
 	}
 }
