@@ -4,17 +4,16 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"math"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/spf13/pflag"
-	"golang.org/x/sys/unix"
+
+	"vxsnd/internal/process"
 )
 
 var topCommand = ctlCommand{
@@ -174,7 +173,7 @@ func (c *ctlCall) pauseTop(k *keyboard, pid int, goOn <-chan os.Signal) error {
 		return err
 	}
 	k.release()
-	restore, err := stopBySignal()
+	restore, err := process.StopBySignal()
 	if err != nil {
 		return err
 	}
@@ -187,22 +186,6 @@ func (c *ctlCall) pauseTop(k *keyboard, pid int, goOn <-chan os.Signal) error {
 	case <-time.After(stopTime):
 	}
 	return c.resumeTop(k)
-}
-
-// stopBySignal has SIGTSTP stop the program until restore is called. Once Go was
-// asked for a signal its handler stays, and signal.Stop and Reset do not bring
-// back what the kernel does.
-func stopBySignal() (restore func(), err error) {
-	var byDefault, before [8]uintptr // a struct sigaction with room to spare: all zeros are SIG_DFL
-	set := func(to, was *[8]uintptr) error {
-		const sizeOfSet = 8 // what the kernel calls a sigset_t
-		_, _, e := unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(syscall.SIGTSTP), uintptr(unsafe.Pointer(to)), uintptr(unsafe.Pointer(was)), sizeOfSet, 0, 0)
-		if e != 0 {
-			return fmt.Errorf("sigaction: %w", e)
-		}
-		return nil
-	}
-	return func() { _ = set(&before, nil) }, set(&byDefault, &before)
 }
 
 // resumeTop takes the terminal again.
