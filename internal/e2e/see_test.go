@@ -138,9 +138,9 @@ func TestSeeCommands(t *testing.T) {
 		{"show detail", lines(`.*Learned: +1 member.*`, `.*By source: .*data=1.*`), `"learned":1,`},
 		{"peers", lines(`.*[Nn]o peers.*`), `^\[\]$`},
 		{"fdb 20", lines(
-			`20 +192\.0\.2\.1 +\d+ +registration +7 +\d+`,
+			`20 +192\.0\.2\.1 +\d+ +registration +7 +\d+s`,
 			` +192\.0\.2\.2 +STATIC +configuration +- +-`,
-			` +192\.0\.2\.3 +\d+ +data +- +\d+`), `"vni":20,"address":"192.0.2.1","source":"registration","seconds":\d+,"identifier":"7"`},
+			` +192\.0\.2\.3 +\d+ +data +- +\d+s`), `"vni":20,"address":"192.0.2.1","source":"registration","seconds":\d+,"identifier":"7"`},
 		{"fdb --source data", lines(`20 +192\.0\.2\.3 +\d+ +data .*`), `^\[{"vni":20,"address":"192.0.2.3"[^}]*}\]$`},
 		{"fdb --vtep 192.0.2.2/31 20", lines(`20 +192\.0\.2\.2 .*`, ` +192\.0\.2\.3 .*`), `^\[{[^}]*"192.0.2.2"[^}]*},{[^}]*"192.0.2.3"[^}]*}\]$`},
 		{"fdb 20 debug", lines(`VNI .*NodeId.*`), `"address":"192.0.2.1"`},

@@ -69,8 +69,8 @@ func TestVxrdKeepsListsWithoutServiceNode(t *testing.T) {
 	if got := a.ctl("peers"); !strings.Contains(got, "1 of 1 lists are stale") {
 		t.Errorf("got %q, want it to say that the list is stale", got)
 	}
-	if got := a.ctl("show"); !strings.Contains(got, "the service nodes are silent") {
-		t.Errorf("got %q, want it to say that the service nodes are silent", got)
+	if got := a.ctl("show"); !strings.Contains(got, "the service nodes have been silent for") {
+		t.Errorf("got %q, want it to say that the service nodes have been silent", got)
 	}
 	if got := a.silences(); got != 1 {
 		t.Errorf("got %d warnings, want 1", got)
