@@ -65,7 +65,12 @@ func (d *loopDetector) check(now fdb.Time, vni vxlan.VNI, p *Packet) bool {
 	if (head+uint64(now)/uint64(loopWindow))%loopSample != 0 {
 		return false
 	}
-	h := maphash.Bytes(d.seed, p.Payload) ^ maphash.Comparable(d.seed, p.Source)
+	return d.remember(now, vni, p, maphash.Bytes(d.seed, p.Payload))
+}
+
+// remember does the same for a packet that was picked, by a hash of its bytes.
+func (d *loopDetector) remember(now fdb.Time, vni vxlan.VNI, p *Packet, h uint64) bool {
+	h ^= maphash.Comparable(d.seed, p.Source)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -5,6 +5,7 @@ package flood
 import (
 	"context"
 	"errors"
+	"hash/maphash"
 	"math"
 	"net/netip"
 	"runtime"
@@ -78,6 +79,7 @@ type Raw struct {
 	table    Table
 	settings atomic.Pointer[Settings]
 	tap      atomic.Pointer[Tap]
+	done     atomic.Pointer[func([]Flow)]
 	loops    *loopDetector
 	workers  []*worker
 	stats    []metrics.Flood // one per worker, and the last for injected packets
@@ -163,6 +165,8 @@ func (r *Raw) addWorker(addr netip.AddrPort) error {
 		lane:     *l,
 		conn:     conn,
 		loops:    r.loops,
+		done:     &r.done,
+		flows:    make([]Flow, 0, receiveBatch),
 		clock:    r.cfg.Clock,
 		settings: func() Settings { return *r.settings.Load() },
 		in:       sock.NewInbox(receiveBatch),
@@ -257,6 +261,14 @@ func (r *Raw) watch(ctx context.Context) {
 			reported, last = n, now
 		}
 	}
+}
+
+// Sampled takes in a packet that another engine has flooded and picked for a
+// look, of which Payload is the beginning alone, of size bytes. It tells whether
+// the packet was here before with a higher TTL; Run reports those.
+func (r *Raw) Sampled(now fdb.Time, vni vxlan.VNI, p Packet, size int) bool {
+	h := maphash.Bytes(r.loops.seed, p.Payload) ^ maphash.Comparable(r.loops.seed, size)
+	return r.loops.remember(now, vni, &p, h)
 }
 
 // Close releases all sockets. keep is ignored: nothing lives in the kernel.

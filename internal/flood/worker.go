@@ -53,6 +53,9 @@ type worker struct {
 	lookups  []fdb.Lookup // what the table says of them
 	drops    uint32       // the socket's drop counter when it was last read
 
+	done  *atomic.Pointer[func([]Flow)]
+	flows []Flow // to tell done
+
 	sampled fdb.Time // when the latency of a packet was last measured
 	turns   int      // of that
 
@@ -133,6 +136,7 @@ func (w *worker) flood(n int) {
 		w.take(now, p, q, i == sample)
 	}
 	w.end()
+	w.tellDone(n)
 	w.learn(now)
 	w.settle(now)
 	w.publish()

@@ -34,6 +34,7 @@ func workerOf(lane *rig) *workerRig {
 	r := &workerRig{rig: lane}
 	now := fdb.Time(1)
 	r.w = &worker{
+		done:     new(atomic.Pointer[func([]Flow)]),
 		lane:     r.lane,
 		conn:     &r.rd,
 		loops:    newLoopDetector(),
@@ -300,6 +301,7 @@ func BenchmarkFlood(b *testing.B) {
 			table.Apply(0, us)
 			like := netip.AddrFrom4([4]byte{10})
 			w := &worker{
+				done: new(atomic.Pointer[func([]Flow)]),
 				lane: lane{v4: true, port: vxlan.Port, neighbours: &fakeNeighbours{}, table: table, taps: new(atomic.Pointer[Tap]),
 					main: queue{conn: discard{}, out: sock.NewOutbox(sendBatch, like), wait: true},
 					slow: queue{conn: discard{}, out: sock.NewOutbox(sendBatch, like)}},

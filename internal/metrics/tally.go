@@ -3,6 +3,7 @@
 package metrics
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -85,6 +86,41 @@ func (y *Tally) Add(now int64, ds []Delta) {
 	y.held = append(y.held, ds[:n]...)
 	for i := range ds[n:] {
 		ds[n+i].addTo(&y.lost)
+	}
+}
+
+// AddVNI counts what became of many packets of a VNI that the table knows. It waits
+// for readers.
+func (y *Tally) AddVNI(v vxlan.VNI, c *VNICount) {
+	if !y.On() {
+		return
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	if at, ok := y.vni(v, true); ok {
+		y.vnis[at].VNICount = y.vnis[at].VNICount.Plus(*c)
+	} else {
+		y.other = y.other.Plus(*c)
+	}
+}
+
+// AddSender counts many packets of a sender, which AddVNI has counted for its VNI.
+// It waits for readers.
+func (y *Tally) AddSender(v vxlan.VNI, a netip.Addr, c SenderCount) {
+	if !y.On() {
+		return
+	}
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	d := Delta{VNI: v, Known: true, Sender: true, Source: a.As16()}
+	y.add(c.Last, &d) // makes the row
+	if at, ok := y.bySender.find(keyOf(v, &d.Source), y.senders); ok {
+		s := &y.senders[at]
+		s.Packets += c.Packets
+		s.Bytes += c.Bytes
+		s.Copies += c.Copies
+		s.CopyBytes += c.CopyBytes
+		s.Drops += c.Drops
 	}
 }
 
