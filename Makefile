@@ -24,7 +24,7 @@ REPORT   := $(shell mktemp -u)
 export VXSND_NO_SKIP ?= $(ROOT)
 
 .DEFAULT_GOAL := build
-.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo uml bird tcpdump promtool
+.PHONY: help all build demo test race fuzz bench lint generate install clean go cgo uml bird tcpdump promtool clang
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ demo: build ## show a lab of kernel VTEPs around a vxsnd (root)
 	@$(OWN)
 	@bin/demo -vxsnd bin/vxsnd -config etc/vxsnd.conf
 
-test: lint cgo uml bird tcpdump promtool ## everything that must pass (root for the tests in namespaces)
+test: lint cgo uml bird tcpdump promtool clang ## everything that must pass (root for the tests in namespaces)
 	@[ "$(ROOT)" ] || echo 'not root: tests in network namespaces are skipped (sudo make test runs them)'
 	@$(GO) tool gotestsum --format pkgname --jsonfile $(REPORT) -- -race -count=1 -timeout 10m ./... ; \
 	status=$$?; \
@@ -75,7 +75,7 @@ lint: go ## formatting, vet, staticcheck, directions of dependencies
 	$(GO) tool staticcheck ./...
 	$(GO) tool depguard ./...
 
-generate: go ## make generated files anew
+generate: go clang ## make generated files anew
 	$(GO) generate ./...
 
 install: build ## install under DESTDIR and PREFIX (/usr/local); existing .conf files stay
@@ -121,6 +121,13 @@ uml:
 	@[ ! "$(ROOT)" ] || { [ -x /usr/bin/linux.uml ] && command -v systemd-analyze >/dev/null; } || \
 		$(call apt,user-mode-linux systemd) || \
 		echo 'no user-mode-linux or no systemd: VXSND_MAY_SKIP=systemd leaves their tests out' >&2
+
+# The objects of the kernel program are committed. A test compares them with what
+# the compiler of Debian 12 makes of the source.
+clang:
+	@command -v clang >/dev/null && command -v llvm-strip >/dev/null && [ -e /usr/include/bpf/bpf_helpers.h ] || \
+		$(call apt,clang llvm libbpf-dev libc6-dev) || \
+		echo 'no clang, llvm or libbpf-dev: VXSND_MAY_SKIP=clang leaves the test of the objects out' >&2
 
 # A routing daemon announces the service nodes of a lab.
 bird:

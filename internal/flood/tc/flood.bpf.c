@@ -1,0 +1,535 @@
+//go:build ignore
+
+// SPDX-License-Identifier: GPL-2.0-only OR Apache-2.0
+
+/*
+ * The kernel side of the engine tc: it replicates the packets of known VNIs in
+ * the ingress hook. What it does not know, or must not decide by itself, goes up
+ * to the engine raw as if this program were not there; so a packet is
+ * replicated either here as a whole, or by raw as a whole.
+ *
+ * All maps are written by user space, which owns their contents. The program
+ * writes counters and what it sees of senders alone.
+ */
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/pkt_cls.h>
+#include <linux/udp.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+/* A verdict is the same number for TCX and for a clsact filter. */
+#define UP   TC_ACT_UNSPEC /* TCX_NEXT: to other programs, and to the stack */
+#define DONE TC_ACT_SHOT   /* TCX_DROP: TCX takes TC_ACT_STOLEN for TCX_NEXT */
+
+#define SEGMENT_MEMBERS 65536 /* records in one segment */
+#define MAX_SEGMENTS    64
+#define MAX_DESTS       65536
+#define MAX_DEVICES     256
+#define MAX_SLOTS       65536
+#define MAX_SERVICES    1024
+#define FLOWS           4096 /* a power of 2 */
+
+/*
+ * A packet that goes up is replicated later than the next of its flow would be
+ * here. So the flow follows it until raw has done as many packets as went up, but
+ * no longer than this since one that had to go up: where raw is overrun it never
+ * has.
+ */
+#define FLOW_END (5 * 1000 * 1000 * 1000ULL) /* ns */
+
+/* The outer headers that are looked at: Ethernet, IPv4, UDP, VXLAN. */
+#define VXLAN_LEN 8
+#define HEAD      (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) + VXLAN_LEN)
+#define VXLAN_I   0x08 /* RFC 7348, section 5 */
+#define FRAGMENT  0x3fff /* more fragments, or an offset (RFC 791) */
+
+/* How much of a payload decides whether a packet is sampled, in bytes. */
+#define SAMPLE_HEAD 64
+#define SAMPLE_MASK 15 /* one packet in 16 */
+
+/* Flags of a member. */
+#define MEMBER_KNOWN   1 /* the table has nothing to learn from its packets */
+#define MEMBER_LEARNED 2 /* its packets extend its life */
+
+/* What became of the packets of a VNI. The order is that of slotDrops. */
+enum { DROP_NO_MEMBER, DROP_UNREACHABLE, DROP_UNRESOLVED, DROP_BLOCKED, NUM_DROPS };
+
+/* Why a packet went up. The order is that of upReasons. */
+enum {
+	UP_FOREIGN, /* not for this service node: never counted */
+	UP_STALE,   /* user space has not renewed its lease */
+	UP_HEADER,  /* options, fragments, a checksum, lengths that do not fit */
+	UP_TTL,
+	UP_VNI,     /* unknown, or held by raw */
+	UP_LENGTH,  /* larger than the smallest MTU on the way to a member */
+	UP_SENDER,  /* not known, or not any more */
+	UP_ORDER,   /* behind another of its flow */
+	NUM_UPS,
+};
+
+/* One member of one VNI. */
+struct member {
+	__u32 addr;    /* IPv4 address, network order */
+	__u32 dest;    /* index in dests in the low 24 bits, flags above */
+	__u64 expires; /* CLOCK_MONOTONIC, ns */
+	__u64 seen;    /* when it was last seen to send; written here */
+	__u32 packets; /* that it sent; written here, wraps around */
+	__u32 copies;  /* of these packets; written here, wraps around */
+};
+
+/* The way to one VTEP. A hop of another device than 0 is good. */
+struct dest {
+	__u64 hop; /* MAC address of the next hop in the low 48 bits, index in devices above */
+	__u64 why; /* where the device is 0: the drop reason */
+};
+
+/* An outgoing device. A record does not change while a hop names it. */
+struct device {
+	__u32 ifindex;
+	__u8 mac[ETH_ALEN];
+	__u16 pad[3];
+};
+
+/*
+ * One VNI. The word has all that must change at once: the number of members (12
+ * bits; 0: raw has the VNI), the smallest MTU on the way to them (16 bits), and
+ * where they begin (32 bits: segment, index).
+ */
+struct slot {
+	__u64 word;
+	__u32 vni;
+	__u32 pad;
+	__u64 packets, bytes, copies, copy_bytes;
+	__u64 drops[NUM_DROPS];
+};
+
+struct setting {
+	__u64 lease;      /* CLOCK_MONOTONIC, ns: the maps hold until then */
+	__u64 learn_hold; /* ns that a learned member lives after a packet */
+	__u16 port;       /* that VTEPs send to, network order */
+	__u16 dest_port;  /* of copies, network order */
+	__u32 pad;
+};
+
+/* What went up of a flow: packets of one source, port and VNI, or others too by chance. */
+struct flow {
+	__u64 own;  /* when a packet went up that had to; CLOCK_MONOTONIC, ns */
+	__u32 up;   /* packets that went up; wraps around */
+	__u32 done; /* of these, those that raw is done with; written by user space */
+};
+
+/* A packet that user space looks at for loops. */
+struct sample {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u32 vni;
+	__u32 addr;  /* network order */
+	__u16 port;  /* network order */
+	__u8 ttl;
+	__u8 pad;
+	__u32 len;   /* of the payload */
+	__u8 head[SAMPLE_HEAD]; /* zeroes behind the end of a shorter payload */
+};
+
+/* clang describes types that only an inner map or a ring has where something else has them too. */
+const struct member *unused_member __attribute__((unused));
+const struct sample *unused_sample __attribute__((unused));
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct setting);
+} settings SEC(".maps");
+
+/* The addresses of this node that VTEPs send to. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SERVICES);
+	__type(key, __u32);
+	__type(value, __u8);
+} services SEC(".maps");
+
+/* VNI -> index in slots. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, __u32);
+} vnis SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* The members of all VNIs, in segments that are made when they are needed. */
+struct segment {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, SEGMENT_MEMBERS);
+	__type(key, __u32);
+	__type(value, struct member);
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, MAX_SEGMENTS);
+	__type(key, __u32);
+	__array(values, struct segment);
+} segments SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_DESTS);
+	__type(key, __u32);
+	__type(value, struct dest);
+} dests SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_DEVICES);
+	__type(key, __u32);
+	__type(value, struct device);
+} devices SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, NUM_UPS);
+	__type(key, __u32);
+	__type(value, __u64);
+} ups SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, FLOWS);
+	__type(key, __u32);
+	__type(value, struct flow);
+} flows SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 256 * 1024);
+} samples SEC(".maps");
+
+static __always_inline int up(__u32 why)
+{
+	__u64 *n = bpf_map_lookup_elem(&ups, &why);
+
+	if (n)
+		(*n)++;
+	return UP;
+}
+
+/* leave is up for a packet that raw replicates, so that its flow follows. */
+static __always_inline int leave(struct flow *f, __u64 now, __u32 why)
+{
+	if (f) {
+		f->own = now;
+		__sync_fetch_and_add(&f->up, 1);
+	}
+	return up(why);
+}
+
+/* What the loops over members work with. */
+struct work {
+	struct __sk_buff *skb;
+	void *members; /* the segment of the VNI's members */
+	__u64 now;
+	__u32 base;    /* index of the first member */
+	__u32 saddr;   /* of the sender, network order */
+	__u32 sender;  /* index of the sender behind base */
+	__u32 flags;   /* of the sender */
+	__u32 sum;     /* of the IPv4 header without its destination */
+	struct result *result;
+};
+
+/*
+ * What became of one packet. It is in a map because the verifier follows each
+ * value that a counter on the stack can have.
+ */
+struct result {
+	__u32 copies;
+	__u32 drops[NUM_DROPS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct result);
+} results SEC(".maps");
+
+static __always_inline struct member *member_at(struct work *w, __u32 i)
+{
+	__u32 k = w->base + i;
+
+	return bpf_map_lookup_elem(w->members, &k);
+}
+
+/* find_sender ends at the member that sent the packet. */
+static long find_sender(__u32 i, struct work *w)
+{
+	struct member *m = member_at(w, i);
+
+	if (!m)
+		return 1;
+	if (m->addr != w->saddr)
+		return 0;
+	if (m->expires > w->now) {
+		w->sender = i;
+		w->flags = m->dest >> 24;
+	}
+	return 1;
+}
+
+static __always_inline void dropped(struct result *r, __u64 why)
+{
+	if (why == DROP_UNREACHABLE)
+		r->drops[DROP_UNREACHABLE]++;
+	else
+		r->drops[DROP_UNRESOLVED]++;
+}
+
+/* copy sends the copy for one member. */
+static long copy(__u32 i, struct work *w)
+{
+	struct __sk_buff *skb = w->skb;
+	struct member *m = member_at(w, i);
+
+	if (!m)
+		return 1;
+	__u32 addr = m->addr;
+	if (addr == w->saddr || m->expires <= w->now)
+		return 0;
+	__u32 k = m->dest & 0xffffff;
+	struct dest *d = bpf_map_lookup_elem(&dests, &k);
+	if (!d)
+		return 0;
+	__u64 hop = *(volatile __u64 *)&d->hop;
+	k = hop >> 48;
+	if (k == 0) {
+		dropped(w->result, d->why);
+		return 0;
+	}
+	struct device *out = bpf_map_lookup_elem(&devices, &k);
+	if (!out)
+		return 0;
+
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+	struct iphdr *ip = (void *)(eth + 1);
+	if ((void *)(ip + 1) > end)
+		return 1;
+	__u8 *to = eth->h_dest;
+	to[0] = hop, to[1] = hop >> 8, to[2] = hop >> 16;
+	to[3] = hop >> 24, to[4] = hop >> 32, to[5] = hop >> 40;
+	__builtin_memcpy(eth->h_source, out->mac, ETH_ALEN);
+	ip->daddr = addr;
+	__u32 sum = w->sum + (addr & 0xffff) + (addr >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip->check = ~((sum & 0xffff) + (sum >> 16));
+	/*
+	 * NET_XMIT_CN counts as lost too: it is what a queue says that dropped this
+	 * copy or, for it, one before, and what a device says that is down.
+	 */
+	if (bpf_clone_redirect(skb, out->ifindex, 0))
+		w->result->drops[DROP_BLOCKED]++;
+	else
+		w->result->copies++;
+	return 0;
+}
+
+/* sum16 adds up the ten words of an IPv4 header without options (RFC 1071). */
+static __always_inline __u32 sum16(const struct iphdr *ip)
+{
+	const __u16 *word = (const void *)ip;
+	__u32 sum = 0;
+
+#pragma unroll
+	for (int i = 0; i < sizeof(*ip) / 2; i++)
+		sum += word[i];
+	return sum;
+}
+
+/*
+ * look hands one packet in 16, chosen by its bytes, to user space. A packet that
+ * comes back is chosen again.
+ */
+static __always_inline void look(struct __sk_buff *skb, struct work *w, __u32 vni, __u32 len, __u16 port, __u8 ttl)
+{
+	__u64 head[SAMPLE_HEAD / 8] = {}, hash = len;
+	__u32 n = len < SAMPLE_HEAD ? len : SAMPLE_HEAD;
+
+	if (n == 0 || bpf_skb_load_bytes(skb, HEAD - VXLAN_LEN, head, n))
+		return;
+#pragma unroll
+	for (int i = 0; i < SAMPLE_HEAD / 8; i++) {
+		hash = (hash ^ head[i]) * 0x9e3779b97f4a7c15ULL; /* 2^64 / golden ratio */
+		hash ^= hash >> 32;
+	}
+	/* Each second, about, has another choice. */
+	if (((hash + (w->now >> 30)) & SAMPLE_MASK) != 0)
+		return;
+	struct sample *s = bpf_ringbuf_reserve(&samples, sizeof(*s), 0);
+	if (!s)
+		return;
+	s->time = w->now;
+	s->vni = vni;
+	s->addr = w->saddr;
+	s->port = port;
+	s->ttl = ttl;
+	s->pad = 0;
+	s->len = len;
+	__builtin_memcpy(s->head, head, SAMPLE_HEAD);
+	bpf_ringbuf_submit(s, BPF_RB_NO_WAKEUP);
+}
+
+/*
+ * extend has a member live until a time at least. What user space stores
+ * meanwhile wins: it knows of this packet soon, and of more.
+ */
+static __always_inline void extend(struct member *m, __u64 until)
+{
+	__u64 expires = *(volatile __u64 *)&m->expires;
+
+	if (expires < until)
+		__sync_val_compare_and_swap(&m->expires, expires, until);
+}
+
+SEC("tc")
+int flood(struct __sk_buff *skb)
+{
+	if (skb->protocol != bpf_htons(ETH_P_IP) || skb->pkt_type != PACKET_HOST || skb->vlan_present)
+		return UP;
+
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	if (data + HEAD > end) {
+		if (skb->len < HEAD || bpf_skb_pull_data(skb, HEAD))
+			return UP;
+		data = (void *)(long)skb->data;
+		end = (void *)(long)skb->data_end;
+		if (data + HEAD > end)
+			return UP;
+	}
+	struct ethhdr *eth = data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct udphdr *udp = (void *)(ip + 1);
+	__u8 *vxlan = (void *)(udp + 1);
+
+	__u32 zero = 0;
+	struct setting *set = bpf_map_lookup_elem(&settings, &zero);
+	if (!set || eth->h_proto != bpf_htons(ETH_P_IP) || ip->version != 4 || ip->ihl != 5 || ip->protocol != IPPROTO_UDP || udp->dest != set->port)
+		return UP;
+	__u32 daddr = ip->daddr;
+	if (!bpf_map_lookup_elem(&services, &daddr))
+		return UP;
+
+	struct work w = { .skb = skb, .now = bpf_ktime_get_ns(), .saddr = ip->saddr };
+	__u32 vni = vxlan[4] << 16 | vxlan[5] << 8 | vxlan[6];
+	__u32 k = (w.saddr ^ (__u32)udp->source << 8 ^ vni * 0x85ebca6b) * 0x9e3779b1;
+	k = k >> 16 & (FLOWS - 1);
+	struct flow *flow = bpf_map_lookup_elem(&flows, &k);
+	if (set->lease <= w.now)
+		return leave(flow, w.now, UP_STALE);
+	__u32 size = bpf_ntohs(ip->tot_len), len = bpf_ntohs(udp->len);
+	__u32 sum = sum16(ip);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	if (ip->frag_off & bpf_htons(FRAGMENT) || sum != 0xffff || size != sizeof(*ip) + len ||
+	    size != skb->len - ETH_HLEN || len < sizeof(*udp) + VXLAN_LEN || udp->check != 0 ||
+	    skb->gso_size || !(vxlan[0] & VXLAN_I))
+		return leave(flow, w.now, UP_HEADER);
+	__u8 ttl = ip->ttl;
+	if (ttl <= 1)
+		return leave(flow, w.now, UP_TTL);
+	len -= sizeof(*udp);
+
+	__u32 *index = bpf_map_lookup_elem(&vnis, &vni);
+	if (!index)
+		return leave(flow, w.now, UP_VNI);
+	k = *index;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &k);
+	/* An element of a hash may be another one's by the time it is read. */
+	if (!slot || slot->vni != vni)
+		return leave(flow, w.now, UP_VNI);
+	__u64 word = *(volatile __u64 *)&slot->word;
+	__u32 n = word & 0xfff;
+	if (n == 0)
+		return leave(flow, w.now, UP_VNI);
+	if (size > (word >> 12 & 0xffff))
+		return leave(flow, w.now, UP_LENGTH);
+	w.base = word >> 28 & 0xffff;
+	k = word >> 44 & 0xffff;
+	w.members = bpf_map_lookup_elem(&segments, &k);
+	if (!w.members)
+		return leave(flow, w.now, UP_VNI);
+
+	bpf_loop(n, find_sender, &w, 0);
+	if (!(w.flags & MEMBER_KNOWN))
+		return leave(flow, w.now, UP_SENDER);
+
+	if (flow && (__s32)(flow->up - *(volatile __u32 *)&flow->done) > 0 && w.now - flow->own < FLOW_END) {
+		__sync_fetch_and_add(&flow->up, 1);
+		return up(UP_ORDER);
+	}
+
+	struct result *r = bpf_map_lookup_elem(&results, &zero);
+	if (!r)
+		return UP;
+	__builtin_memset(r, 0, sizeof(*r));
+	w.result = r;
+	look(skb, &w, vni, len, udp->source, ttl);
+
+	/* What all copies have in common. DF is never set: the answer would go to the VTEP. */
+	ip->ttl = ttl - 1;
+	ip->frag_off = 0;
+	ip->id = bpf_get_prandom_u32();
+	ip->check = 0;
+	ip->daddr = 0;
+	if (udp->dest != set->dest_port) {
+		/* It alone changes the sum of the packet, which the device may have computed. */
+		bpf_csum_update(skb, set->dest_port + (__u16)~udp->dest);
+		udp->dest = set->dest_port;
+	}
+	w.sum = sum16(ip);
+	bpf_loop(n, copy, &w, 0);
+
+	struct member *m = member_at(&w, w.sender);
+	if (m && m->addr == w.saddr) {
+		m->seen = w.now;
+		if (w.flags & MEMBER_LEARNED)
+			extend(m, w.now + set->learn_hold);
+		__sync_fetch_and_add(&m->packets, 1);
+		__sync_fetch_and_add(&m->copies, r->copies);
+	}
+	__sync_fetch_and_add(&slot->packets, 1);
+	__sync_fetch_and_add(&slot->bytes, len);
+	__sync_fetch_and_add(&slot->copies, r->copies);
+	__sync_fetch_and_add(&slot->copy_bytes, (__u64)len * r->copies);
+	__u32 others = r->copies;
+#pragma unroll
+	for (int i = DROP_UNREACHABLE; i < NUM_DROPS; i++) {
+		others += r->drops[i];
+		if (r->drops[i])
+			__sync_fetch_and_add(&slot->drops[i], r->drops[i]);
+	}
+	if (others == 0)
+		__sync_fetch_and_add(&slot->drops[DROP_NO_MEMBER], 1);
+	return DONE;
+}
+
+char _license[] SEC("license") = "GPL";
