@@ -95,14 +95,11 @@ func (d Drop) String() string {
 func (d Drop) PerCopy() bool { return d >= DropFamily && d < NumDrops }
 
 // FloodCount is a set of data-plane figures: those of one batch, of one
-// worker, or of all. The zero value counts nothing. It is a plain value and
-// not safe for concurrent use.
+// worker, or of all, whatever the VNI. Its drops are also those of packets
+// without a VNI, and of the kernel. The zero value counts nothing. It is a plain value and not safe
+// for concurrent use.
 type FloodCount struct {
-	// Packets and Bytes were received, UDP payload alone (the VXLAN header
-	// and the inner frame). Packets that the kernel dropped are not among them.
-	Packets, Bytes uint64
-	// Copies and CopyBytes were handed to the kernel, UDP payload alone.
-	Copies, CopyBytes uint64
+	VNICount
 	// Fragmented counts the copies larger than the outgoing device's MTU that
 	// the kernel was asked to fragment.
 	Fragmented uint64
@@ -110,22 +107,14 @@ type FloodCount struct {
 	Learned uint64
 	// Loops counts sampled packets that came back with a lower TTL.
 	Loops uint64
-	// Drops counts by reason: packets or copies, see Drop.PerCopy.
-	Drops [NumDrops]uint64
 }
 
 // Plus returns the sum of c and d.
 func (c FloodCount) Plus(d FloodCount) FloodCount {
-	c.Packets += d.Packets
-	c.Bytes += d.Bytes
-	c.Copies += d.Copies
-	c.CopyBytes += d.CopyBytes
+	c.VNICount = c.VNICount.Plus(d.VNICount)
 	c.Fragmented += d.Fragmented
 	c.Learned += d.Learned
 	c.Loops += d.Loops
-	for i := range c.Drops {
-		c.Drops[i] += d.Drops[i]
-	}
 	return c
 }
 
@@ -164,8 +153,10 @@ func (f *Flood) Add(c *FloodCount) {
 // at this moment may be there in part. It is safe for concurrent use.
 func (f *Flood) Load() FloodCount {
 	c := FloodCount{
-		Packets: f.packets.Load(), Bytes: f.bytes.Load(),
-		Copies: f.copies.Load(), CopyBytes: f.copyBytes.Load(),
+		VNICount: VNICount{
+			Packets: f.packets.Load(), Bytes: f.bytes.Load(),
+			Copies: f.copies.Load(), CopyBytes: f.copyBytes.Load(),
+		},
 		Fragmented: f.fragmented.Load(), Learned: f.learned.Load(), Loops: f.loops.Load(),
 	}
 	for i := range c.Drops {

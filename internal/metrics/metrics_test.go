@@ -30,7 +30,7 @@ func TestDropNames(t *testing.T) {
 
 func TestFloodAddsUp(t *testing.T) {
 	var f metrics.Flood
-	one := metrics.FloodCount{Packets: 1, Bytes: 2, Copies: 3, CopyBytes: 4, Fragmented: 5, Learned: 6, Loops: 7}
+	one := metrics.FloodCount{VNICount: metrics.VNICount{Packets: 1, Bytes: 2, Copies: 3, CopyBytes: 4}, Fragmented: 5, Learned: 6, Loops: 7}
 	for i := range one.Drops {
 		one.Drops[i] = uint64(10 + i)
 	}

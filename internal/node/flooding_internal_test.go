@@ -47,7 +47,9 @@ func (e *fakeEngine) Close(bool) error {
 	return nil
 }
 
-func (e *fakeEngine) Counters() metrics.FloodCount { return metrics.FloodCount{Packets: e.packets} }
+func (e *fakeEngine) Counters() metrics.FloodCount {
+	return metrics.FloodCount{VNICount: metrics.VNICount{Packets: e.packets}}
+}
 
 func TestEnginesTakeTurns(t *testing.T) {
 	defer goleak.VerifyNone(t)

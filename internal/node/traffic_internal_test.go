@@ -36,7 +36,7 @@ func TestStats(t *testing.T) {
 	count(n, 5, host(1), clock())
 	count(n, 5, host(2), clock())
 	count(n, 8, host(1), clock()) // which has no member any more
-	n.flooding.past = metrics.FloodCount{Packets: 10, Copies: 20}
+	n.flooding.past = metrics.FloodCount{VNICount: metrics.VNICount{Packets: 10, Copies: 20}}
 	n.flooding.past.Drops[metrics.DropShort] = 7
 	row5 := control.VNIStat{VNI: 5, Members: 2, Packets: 2, Bytes: 200, Copies: 4, CopyBytes: 400, Drops: map[string]uint64{"family": 2}}
 	row8 := control.VNIStat{VNI: 8, Packets: 1, Bytes: 100, Copies: 2, CopyBytes: 200, Drops: map[string]uint64{"family": 1}}

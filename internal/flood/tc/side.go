@@ -229,8 +229,7 @@ func (s *side) flooded(v vxlan.VNI, c slotCount) {
 	s.tally.AddVNI(v, &d)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	f := metrics.FloodCount{Packets: d.Packets, Bytes: d.Bytes, Copies: d.Copies, CopyBytes: d.CopyBytes, Drops: d.Drops}
-	s.count = s.count.Plus(f)
+	s.count.VNICount = s.count.VNICount.Plus(d)
 }
 
 // dropReasons are those of the program, in its order.

@@ -49,7 +49,7 @@ func full() prom.Figures {
 		Engine: "raw", EngineReason: "no_btf", Started: time.UnixMilli(1_700_000_000_500), Ready: true, Alive: true,
 		FailedChecks: level(), LogLinesLost: next(),
 		Flood: metrics.FloodCount{
-			Packets: next(), Bytes: next(), Copies: next(), CopyBytes: next(),
+			VNICount:   metrics.VNICount{Packets: next(), Bytes: next(), Copies: next(), CopyBytes: next()},
 			Fragmented: next(), Learned: next(), Loops: next(),
 		},
 		ReceiveQueue: level(), SendQueue: level(),
