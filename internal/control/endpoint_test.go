@@ -234,18 +234,14 @@ func TestADirectoryThatHoldsTheFileIsNoError(t *testing.T) {
 	}
 }
 
-func TestChownGivesTheFileAway(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	s := control.New(control.Options{Path: path})
-	if err := s.Listen(); err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+// wantGiven gives the file of a socket to another user and group, where root may.
+func wantGiven(t *testing.T, path string, chown func(uid, gid int) error) {
+	t.Helper()
 	uid, gid := os.Getuid(), os.Getgid()
 	if uid == 0 {
 		uid, gid = 12345, 23456
 	}
-	if err := s.Chown(uid, gid); err != nil {
+	if err := chown(uid, gid); err != nil {
 		t.Fatal(err)
 	}
 	file, err := os.Lstat(path)
@@ -255,5 +251,15 @@ func TestChownGivesTheFileAway(t *testing.T) {
 	if st := file.Sys().(*syscall.Stat_t); int(st.Uid) != uid || int(st.Gid) != gid {
 		t.Errorf("got owner %d:%d, want %d:%d", st.Uid, st.Gid, uid, gid)
 	}
+}
+
+func TestChownGivesTheFileAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	s := control.New(control.Options{Path: path})
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	wantGiven(t, path, s.Chown)
 	wantMode(t, path)
 }

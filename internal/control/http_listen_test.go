@@ -27,20 +27,7 @@ func TestTheUnixSocketOfMetrics(t *testing.T) {
 	if want := fmt.Sprintf("listen %s: process %d serves it", path, os.Getpid()); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	uid, gid := os.Getuid(), os.Getgid()
-	if uid == 0 {
-		uid, gid = 12345, 23456
-	}
-	if err := s.Chown(uid, gid); err != nil {
-		t.Fatal(err)
-	}
-	file, err := os.Lstat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if st := file.Sys().(*syscall.Stat_t); int(st.Uid) != uid || int(st.Gid) != gid {
-		t.Errorf("got owner %d:%d, want %d:%d", st.Uid, st.Gid, uid, gid)
-	}
+	wantGiven(t, path, s.Chown)
 	s.stop()
 	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v, want no file", err)
