@@ -89,11 +89,11 @@ install: build ## install under DESTDIR and PREFIX (/usr/local); existing .conf 
 			sed -i "s/NAME/$$p/g" $(SHAREDIR)/$${f#*:} || exit 1; done; done
 	install -D -m 0644 -t $(LIBDIR)/systemd/system etc/vxsnd.service etc/vxrd.service
 	install -D -m 0644 -t $(LIBDIR)/sysusers.d etc/sysusers.d/vxsnd.conf etc/sysusers.d/vxrd.conf
-	install -D -m 0644 -t $(DOCDIR)/examples/vxsnd.service.d etc/vxsnd.service.d/anycast.conf
+	install -D -m 0644 -t $(DOCDIR)/examples/vxsnd.service.d etc/vxsnd.service.d/anycast.conf etc/vxsnd.service.d/tc.conf
 	install -D -m 0644 -t $(DOCDIR)/examples/vxrd.service.d etc/vxrd.service.d/unprivileged.conf
 	install -D -m 0644 -t $(DOCDIR)/examples etc/grafana/vxsnd.json etc/prometheus/vxsnd.rules.yml etc/prometheus/vxsnd.rules.test.yml
 	sed -i 's,/usr/local/sbin/,$(PREFIX)/sbin/,' $(LIBDIR)/systemd/system/vxsnd.service \
-		$(LIBDIR)/systemd/system/vxrd.service $(DOCDIR)/examples/vxsnd.service.d/anycast.conf
+		$(LIBDIR)/systemd/system/vxrd.service $(DOCDIR)/examples/vxsnd.service.d/anycast.conf $(DOCDIR)/examples/vxsnd.service.d/tc.conf
 	@for c in vxsnd.conf vxrd.conf; do \
 		[ -e $(DESTDIR)$(SYSCONF)/$$c ] || install -D -m 0644 -v etc/$$c $(DESTDIR)$(SYSCONF)/$$c || exit 1; done
 	@[ "$(DESTDIR)" ] || printf '%s\n' 'next, as root: systemd-sysusers $(LIBDIR)/sysusers.d/vxsnd.conf $(LIBDIR)/sysusers.d/vxrd.conf' \

@@ -85,14 +85,19 @@ func nodeNeeds(c *config.Config) preflight.Input {
 	return in
 }
 
-// Capabilities are CAP_NET_RAW for flooding and CAP_NET_ADMIN for the service
-// address on the loopback interface.
+// Capabilities are CAP_NET_RAW for flooding, with CAP_BPF and CAP_NET_ADMIN for
+// that in the kernel, and CAP_NET_ADMIN for the service address on the loopback
+// interface.
 func (s *nodeService) Capabilities() []process.Capability {
 	var caps []process.Capability
 	if s.cfg.EnableVXLANListen && !s.cfg.NoFlood {
 		caps = append(caps, process.NetRaw)
 	}
-	if s.cfg.InstallSvcnodeIP {
+	kernel := s.NeedsKernel()
+	if kernel {
+		caps = append(caps, process.BPF)
+	}
+	if kernel || s.cfg.InstallSvcnodeIP {
 		caps = append(caps, process.NetAdmin)
 	}
 	return caps

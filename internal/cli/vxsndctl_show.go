@@ -22,9 +22,6 @@ func showDetail(b *screen, s *control.Status) {
 	showProcess(pair, &s.Process)
 	pair("Ready", "%s", readiness(b, s))
 	pair("Engine", "%s", engine(b, s))
-	if len(s.Devices) > 0 {
-		pair("Devices", "%s", strings.Join(s.Devices, ", "))
-	}
 	pair("Control (UDP) port", "%d", s.VxfldPort)
 	if s.VXLANListenPort != 0 {
 		pair("Data (UDP) port", "%d, copies to %d", s.VXLANListenPort, s.VXLANDestPort)
@@ -59,6 +56,17 @@ func showDetail(b *screen, s *control.Status) {
 	pair("Dropped", "%s", counts(s.Drops))
 	pair("In queues", "%d bytes received, %d bytes to send", s.Queues.Receive, s.Queues.Send)
 
+	if k := s.Kernel; k != nil {
+		section("Engine in the kernel")
+		pair("Devices", "%s", devices(s))
+		pair("VNIs", "%s", kernelVNIs(k))
+		pair("Flooded by raw", "%s", rawVNIs(k))
+		pair("Flooded", "%d packets, %d copies", k.Packets, k.Copies)
+		pair("Left to raw", "%s", counts(k.HandedUp))
+		pair("Memory", "%d bytes of members", k.Bytes)
+		pair("Mended", "%s", b.should(k.Differences == 0, amount(k.Differences, "member", "members")))
+	}
+
 	section("Control messages")
 	pair("Received", "%s", counts(s.Registrations))
 
@@ -80,16 +88,42 @@ func readiness(b *screen, s *control.Status) string {
 	return b.should(s.Ready, yesNo(s.Ready))
 }
 
-// engine says what floods, and why it is not what was wanted.
+// engine says what floods where, or why the kernel does not.
 func engine(b *screen, s *control.Status) string {
 	switch {
 	case s.EngineReason != "":
+		return b.paint(warning, s.Engine) + ", not in the kernel: " + oneLine(s.EngineReason)
 	case s.Engine == "none":
 		return "none: the configuration has nothing flooded (no_flood, enable_vxlan_listen)"
-	default:
-		return s.Engine
+	case s.Kernel != nil:
+		return s.Engine + ", devices " + devices(s)
 	}
-	return b.paint(warning, s.Engine) + ", since " + oneLine(s.EngineReason)
+	return s.Engine
+}
+
+// devices lists where the kernel takes packets.
+func devices(s *control.Status) string {
+	if len(s.Devices) == 0 {
+		return "none, so raw floods everything"
+	}
+	return strings.Join(s.Devices, ", ") + " (" + s.Kernel.Hook + ")"
+}
+
+// kernelVNIs says what is flooded in the kernel.
+func kernelVNIs(k *control.Kernel) string {
+	return amount(k.VNIs, "VNI", "VNIs") + " with " + amount(k.Members, "member", "members")
+}
+
+// rawVNIs says what is not, and why.
+func rawVNIs(k *control.Kernel) string {
+	n := 0
+	for _, of := range k.RawVNIs {
+		n += of
+	}
+	if n == 0 {
+		return "no VNIs"
+	}
+	return amount(n, "VNI", "VNIs") + ": " + counts(k.RawVNIs)
 }
 
 // installed says who put the anycast address where it is.

@@ -204,6 +204,24 @@ func TestVxsndctlScript(t *testing.T) {
 			}
 			return serveControl(path, cannedCommands(s, []control.Peer{}, nil, 1))
 		},
+		"kernel": func(path string) (func(), error) {
+			s := control.Status{
+				Process: control.Process{Program: "vxsnd", Version: "devel", PID: 1}, Ready: true, Engine: "tc", VxfldPort: 10001, ProtocolVersion: 3,
+				Devices: []string{"eth0", "eth1"},
+				Kernel: &control.Kernel{
+					Hook: "tcx", VNIs: 100, Members: 1, Bytes: 2097152, RawVNIs: map[string]int{"too_many_members": 2, "pending": 1, "held": 0},
+					Packets: 1000, Copies: 64000, HandedUp: map[string]uint64{"vni": 7, "sender": 0}, Differences: 1,
+				},
+			}
+			return serveControl(path, cannedCommands(s, []control.Peer{}, nil, 1))
+		},
+		"instead": func(path string) (func(), error) {
+			s := control.Status{
+				Process: control.Process{Program: "vxsnd", Version: "devel", PID: 1}, Ready: true, Engine: "raw", VxfldPort: 10001, ProtocolVersion: 3,
+				EngineReason: "load the kernel program: without CAP_BPF: operation not permitted",
+			}
+			return serveControl(path, cannedCommands(s, []control.Peer{}, nil, 1))
+		},
 		"failing": func(path string) (func(), error) {
 			return serveControl(path, failing(errors.New("the table is on fire")))
 		},

@@ -49,6 +49,7 @@ type Static struct {
 	EnableVXLANListen bool   // receive and flood data
 	ReceiveQueue      int    // receive buffer of a data socket, in bytes
 
+	Engine  Engine // what floods
 	Workers int    // flood workers; 0: one per CPU that the process may run on
 	VRF     string // VRF device whose routes are the underlay; "" for none
 
@@ -85,6 +86,8 @@ type Dynamic struct {
 	VTEPMembership []Membership // static members, as written
 	Learning       Learning
 	Oversize       Oversize
+	Interfaces     []string // devices where the engine tc takes packets; none: those by which members are reached
+	TCMaxMembers   int      // members up to which the engine tc floods a VNI
 	Limits         Limits
 
 	SyncTargets    int           // peers asked for their table at start

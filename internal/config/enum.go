@@ -145,6 +145,22 @@ var oversizeNames = []string{"fragment", "drop"}
 // String returns the choice's name in the configuration file.
 func (o Oversize) String() string { return enumName(oversizeNames, o) }
 
+// Engine says what floods.
+type Engine uint8
+
+// The choices of an engine.
+const (
+	// EngineAuto is tc where it works, else raw.
+	EngineAuto Engine = iota
+	EngineTC
+	EngineRaw
+)
+
+var engineNames = []string{"auto", "tc", "raw"}
+
+// String returns the choice's name in the configuration file.
+func (e Engine) String() string { return enumName(engineNames, e) }
+
 func enumName[T ~uint8](names []string, v T) string {
 	if int(v) < len(names) {
 		return names[v]

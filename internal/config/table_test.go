@@ -67,6 +67,9 @@ hrep_devices - none R
 learning - any R
 oversize - fragment R
 workers - auto -
+engine - auto -
+interfaces - none R
+tc_max_members - 256 R
 vrf - none -
 max_vnis - 65536 R
 max_members - 16384 R
@@ -185,6 +188,8 @@ func TestDumpReadsBack(t *testing.T) {
 		"no_flood":        {"on", "off"},
 		"vxlan_port":      {"8472", "4789"},
 		"answer_from":     {"any", "Service", "192.0.2.1", "192.0.2.0/24,service 2001:db8::/32"},
+		"interfaces":      {"none", "eth0,eth1.100 bond0"},
+		"engine":          {"auto", "TC", "raw"},
 		"hrep_devices":    {"none", "vx1,vx2 vx#3"},
 		"stale_time":      {"0", "1h"},
 		"metrics_listen":  {"none", ":9108", "localhost:1", "[::1]:2", "/run/a b#.sock"},

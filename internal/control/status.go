@@ -13,12 +13,15 @@ type Status struct {
 	Process
 	// Ready tells whether the daemon does all that it is configured to do.
 	Ready bool `json:"ready"`
-	// Engine is what floods: "raw", or "none" where nothing does. EngineReason says
-	// why it is not the one that was wanted, empty where it is.
+	// Engine is what floods: "tc", in the kernel as far as it goes, "raw", or "none"
+	// where nothing does. EngineReason says why it is not the one that was wanted,
+	// empty where it is.
 	Engine       string `json:"engine"`
 	EngineReason string `json:"engine_reason,omitempty"`
 	// Devices are those that an engine in the kernel has its programs on.
 	Devices []string `json:"devices,omitempty"`
+	// Kernel says what such an engine does, nil where it is not there.
+	Kernel *Kernel `json:"kernel,omitempty"`
 	// ProtocolVersion is the highest version of registrations that is spoken.
 	ProtocolVersion int `json:"protocol_version"`
 	// SvcnodeIP and SrcIP are the addresses of the node; left out where it takes
@@ -74,6 +77,28 @@ type Status struct {
 	Registrations map[string]uint64 `json:"registrations,omitempty"`
 	// PeerConnections counts the TCP connections of peers.
 	PeerConnections Connections `json:"peer_connections,omitzero"`
+}
+
+// A Kernel says what an engine in the kernel floods. Its counters are part of
+// those of the Status.
+type Kernel struct {
+	// Hook is what its programs are in: "tcx" or "clsact"; empty where they are on no
+	// device.
+	Hook string `json:"hook,omitempty"`
+	// VNIs are flooded in the kernel, to Members members together, which take Bytes
+	// of memory. RawVNIs are flooded by raw, by reason.
+	VNIs    int            `json:"vnis"`
+	Members int            `json:"members"`
+	Bytes   int            `json:"bytes"`
+	RawVNIs map[string]int `json:"raw_vnis,omitempty"`
+	// Packets were flooded in the kernel, with Copies copies; HandedUp were left to
+	// raw, by reason.
+	Packets  uint64            `json:"packets"`
+	Copies   uint64            `json:"copies"`
+	HandedUp map[string]uint64 `json:"handed_up,omitempty"`
+	// Differences counts members that were found to be others in the kernel than in
+	// the table, and mended.
+	Differences uint64 `json:"differences"`
 }
 
 // Connections count connections by verdict: those whose message was taken in or

@@ -123,6 +123,7 @@ const clockGrain = 10 * time.Millisecond
 // member, whatever it sends after the second does not.
 func wantExpiry(t *testing.T, n *node, from, member *machine, vni vxlan.VNI, first, last time.Time) {
 	t.Helper()
+	n.caughtUp()
 	copied := func(i int) (got bool, sent, done time.Time) {
 		member.forget()
 		sent = time.Now()

@@ -226,7 +226,7 @@ func TestReloadDrains(t *testing.T) {
 // and says so. It goes on as before.
 func TestReloadCannotInstallWithoutPrivilege(t *testing.T) {
 	t.Parallel()
-	n, vs := newLab(t, 0).anycast(2)
+	n, vs := engineRaw.lab(t, 0).anycast(2)
 	on := installing(vs)
 	n.start(strings.Replace(strings.Join(on, "\n"), "install_svcnode_ip = yes", "install_svcnode_ip = no", 1))
 	n.configure(on...)

@@ -177,7 +177,7 @@ func TestServiceAddressIsInstalled(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			n, vs := newLab(t, 0).anycast(3)
+			n, vs := engineRaw.lab(t, 0).anycast(3)
 			n.startAs(tt.cmd(t), append(tt.config, "drain_time = 0", markerConfig(vs...), memberConfig([]vxlan.VNI{anycastVNI}, vs...))...)
 			n.waitService(true)
 			a, _ := n.service()

@@ -187,7 +187,7 @@ func TestControlPrintsMembers(t *testing.T) {
 func TestControlShowsNode(t *testing.T) {
 	t.Parallel()
 	const packets, size = 5, 64
-	l := newLab(t, 0)
+	l := engineRaw.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("svcnode_ip = "+nodeAddr, "svcnode_peers = 192.0.2.252 192.0.2.251 192.0.2.253 "+nodeAddr,
 		"learning = off", memberConfig([]vxlan.VNI{controlVNI}, vs...))

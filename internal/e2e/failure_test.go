@@ -34,7 +34,10 @@ func absent(vni vxlan.VNI, addrs ...string) string {
 }
 
 func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
-	t.Parallel()
+	overEngines(t, testUnreachableMemberCostsOthersNothing)
+}
+
+func testUnreachableMemberCostsOthersNothing(t *testing.T, e engine) {
 	const vni vxlan.VNI = 30
 	tests := []struct {
 		name   string
@@ -42,16 +45,18 @@ func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
 		route  *netlab.Route
 		refuse string // what the node's firewall refuses
 		reason string
+		kernel string // the reason that the kernel program has for it; "" for the same
 	}{
 		{name: "no route", member: []string{"203.0.113.1"}, reason: "unreachable"},
 		{name: "blackhole route", member: []string{"203.0.113.1"}, reason: "unreachable",
 			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Blackhole}},
 		{name: "unreachable route", member: []string{"203.0.113.1"}, reason: "unreachable",
 			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Unreachable}},
-		{name: "prohibit route", member: []string{"203.0.113.1"}, reason: "refused",
+		{name: "prohibit route", member: []string{"203.0.113.1"}, reason: "refused", kernel: "unreachable",
 			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Prohibit}},
-		{name: "firewall", member: []string{"192.0.2.99"}, refuse: "192.0.2.99/32", reason: "refused"},
-		{name: "broadcast address of the link", member: []string{"192.0.2.255"}, reason: "refused"},
+		{name: "firewall", member: []string{"192.0.2.99"}, refuse: "192.0.2.99/32", reason: "refused",
+			kernel: "unresolved"}, // its copies pass no firewall
+		{name: "broadcast address of the link", member: []string{"192.0.2.255"}, reason: "refused", kernel: "unreachable"},
 		{name: "first, middle and last of the list", reason: "unreachable",
 			// Lists are sorted by address, or in the order of configuration: these
 			// are before and behind the others either way.
@@ -62,7 +67,7 @@ func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := e.lab(t, 0)
 			vs := l.vteps(3)
 			n := l.idle()
 			if tt.route != nil {
@@ -91,6 +96,13 @@ func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
 			vs[0].flush(n, vs...)
 			wantCopies(t, vs[1], want...)
 			wantCopies(t, vs[2], want...)
+			if e == engineTC && tt.kernel != "" {
+				n.wantKernel(packets)
+				c := n.stop()
+				c.wantDrops(tt.kernel, packets*len(tt.member))
+				c.wantDrops(tt.reason, len(tt.member)) // it was too large
+				return
+			}
 			n.stop().wantDrops(tt.reason, (packets+1)*len(tt.member))
 		})
 	}
@@ -99,8 +111,9 @@ func TestUnreachableMemberCostsOthersNothing(t *testing.T) {
 // Members whose link-layer address nobody answers for. The kernel queues some
 // packets per neighbour (unres_qlen_bytes, arp(7)) and charges them to the
 // sender's buffer for seconds: many of them must not use it up for those who live.
-func TestDeadNeighbours(t *testing.T) {
-	t.Parallel()
+func TestDeadNeighbours(t *testing.T) { overEngines(t, testDeadNeighbours) }
+
+func testDeadNeighbours(t *testing.T, e engine) {
 	const vni vxlan.VNI = 31
 	tests := []struct {
 		name          string
@@ -117,7 +130,10 @@ func TestDeadNeighbours(t *testing.T) {
 	for _, tt := range tests {
 		// Not in parallel: all labs share the kernel's neighbour table (gc_thresh3).
 		t.Run(tt.name, func(t *testing.T) {
-			l := newLab(t, 0)
+			l := e.lab(t, 0)
+			if tt.rawAlone {
+				l.engine = engineRaw
+			}
 			vs := l.vteps(3)
 			var dead []string
 			for i := range tt.dead {
@@ -174,10 +190,11 @@ func TestDeadNeighbours(t *testing.T) {
 
 // A member that loses its link gets nothing, and gets copies again when it is
 // back; the others see no difference.
-func TestMemberComesBack(t *testing.T) {
-	t.Parallel()
+func TestMemberComesBack(t *testing.T) { overEngines(t, testMemberComesBack) }
+
+func testMemberComesBack(t *testing.T, e engine) {
 	const vni vxlan.VNI = 32
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
 	wantMember(t, n, vs[0], vs[1], vni, true)
@@ -194,10 +211,11 @@ func TestMemberComesBack(t *testing.T) {
 }
 
 // The link to some members is gone altogether; those on the other link live on.
-func TestLinkDown(t *testing.T) {
-	t.Parallel()
+func TestLinkDown(t *testing.T) { overEngines(t, testLinkDown) }
+
+func testLinkDown(t *testing.T, e engine) {
 	const vni vxlan.VNI = 33
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	vs := l.vteps(2)
 	n := l.idle()
 	far := l.cable("far", "198.51.100.1/24", n.machine, "eth1", "198.51.100.254/24", 0)

@@ -44,9 +44,12 @@ func exchange(a, b *agent, na, nb *node) (messages int) {
 // Two nodes are each other's peers, and each other's VTEPs by configuration:
 // each packet and each message goes one way, once.
 func TestTwoNodesThatArePeersAndVTEPsOfEachOther(t *testing.T) {
-	t.Parallel()
+	overEngines(t, testTwoNodesThatArePeersAndVTEPsOfEachOther)
+}
+
+func testTwoNodesThatArePeersAndVTEPsOfEachOther(t *testing.T, e engine) {
 	const packets = 20
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	vs := l.vteps(2)
 	ns := []*node{l.snode(1), l.snode(2)}
 	ms := []*machine{ns[0].machine, ns[1].machine}
@@ -135,13 +138,14 @@ func TestTwoNodesThatArePeersAndVTEPsOfEachOther(t *testing.T) {
 
 // A node lists itself as its only peer, by address and by name, and as a VTEP:
 // it talks to nobody.
-func TestNodeThatListsItself(t *testing.T) {
-	t.Parallel()
+func TestNodeThatListsItself(t *testing.T) { overEngines(t, testNodeThatListsItself) }
+
+func testNodeThatListsItself(t *testing.T, e engine) {
 	const packets = 20
 	for _, service := range []string{"0.0.0.0", groupService} {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := e.lab(t, 0)
 			vs := l.vteps(2)
 			n := l.snode(1)
 			lo := must(n.Capture("lo"))(t)

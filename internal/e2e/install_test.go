@@ -70,6 +70,7 @@ func TestInstall(t *testing.T) {
 			want := map[string]fs.FileMode{
 				tt.prefix + "/sbin/vxsnd": 0o755,
 				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.service.d/anycast.conf":     0o644,
+				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.service.d/tc.conf":          0o644,
 				tt.prefix + "/share/doc/vxsnd/examples/vxrd.service.d/unprivileged.conf": 0o644,
 				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.json":                       0o644,
 				tt.prefix + "/share/doc/vxsnd/examples/vxsnd.rules.yml":                  0o644,
@@ -172,6 +173,7 @@ var units = []struct {
 }{
 	{name: "alone", unit: "vxsnd.service"},
 	{name: "with drop-in", unit: "vxsnd.service", dropIn: "anycast.conf"},
+	{name: "with drop-in of tc", unit: "vxsnd.service", dropIn: "tc.conf"},
 	{name: "vxrd", unit: "vxrd.service"},
 	{name: "vxrd with drop-in", unit: "vxrd.service", dropIn: "unprivileged.conf"},
 }
@@ -181,8 +183,10 @@ func installUnit(t *testing.T, unit, dropIn string) (root string) {
 	t.Helper()
 	root = install(t)
 	if dropIn != "" {
-		dir := "/" + unit + ".d"
-		check(t, os.CopyFS(root+"/etc/systemd/system"+dir, os.DirFS(root+"/usr/local/share/doc/vxsnd/examples"+dir)))
+		file := "/" + unit + ".d/" + dropIn
+		text := must(os.ReadFile(root + "/usr/local/share/doc/vxsnd/examples" + file))(t)
+		check(t, os.MkdirAll(root+"/etc/systemd/system/"+unit+".d", 0o755))
+		check(t, os.WriteFile(root+"/etc/systemd/system"+file, text, 0o644))
 	}
 	return root
 }

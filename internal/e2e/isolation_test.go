@@ -17,9 +17,10 @@ import (
 	"vxsnd/internal/vxlan"
 )
 
-func TestVNIsAreIsolated(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestVNIsAreIsolated(t *testing.T) { overEngines(t, testVNIsAreIsolated) }
+
+func testVNIsAreIsolated(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(4)
 	// Neighbours in number and VNIs that are alike in part of their bits.
 	n := l.node("learning = off", markerConfig(vs...),
@@ -58,12 +59,14 @@ func TestVNIsAreIsolated(t *testing.T) {
 			}
 		})
 	}
+	n.wantKernel(len(tests) - 2) // the unknown ones are for raw to count
 }
 
 // Learning makes a sender a member of the VNI it sends in and of no other.
-func TestLearningIsPerVNI(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestLearningIsPerVNI(t *testing.T) { overEngines(t, testLearningIsPerVNI) }
+
+func testLearningIsPerVNI(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node(markerConfig(vs...))
 	vs[0].flood(n, 10, frame(netlab.Broadcast, 1, 64))
@@ -81,10 +84,11 @@ func TestLearningIsPerVNI(t *testing.T) {
 }
 
 // Each of many VNIs floods to its own members.
-func TestManyVNIs(t *testing.T) {
-	t.Parallel()
+func TestManyVNIs(t *testing.T) { overEngines(t, testManyVNIs) }
+
+func testManyVNIs(t *testing.T, e engine) {
 	const vnis = 2000
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	// VNI v: VTEP 1 is in all, VTEP 2 in the even, VTEP 3 in every third.
 	var all, even, third []vxlan.VNI
@@ -104,6 +108,7 @@ func TestManyVNIs(t *testing.T) {
 		vs[0].flood(n, v, frame(netlab.Broadcast, int(v), 64))
 	}
 	vs[0].flush(n, vs...)
+	n.wantKernel(vnis)
 	wantNone(t, vs[0])
 	for _, tt := range []struct {
 		to   *machine

@@ -82,8 +82,9 @@ func (g guest) learned(t *testing.T, vni vxlan.VNI, mac net.HardwareAddr) netip.
 	return netip.Addr{}
 }
 
-func TestKernelVTEPs(t *testing.T) {
-	t.Parallel()
+func TestKernelVTEPs(t *testing.T) { overEngines(t, testKernelVTEPs) }
+
+func testKernelVTEPs(t *testing.T, e engine) {
 	const vni vxlan.VNI = 100
 	tests := []struct {
 		name  string
@@ -101,7 +102,7 @@ func TestKernelVTEPs(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, tt.mtu)
+			l := e.lab(t, tt.mtu)
 			n := l.idle()
 			n.start() // nothing but the defaults
 			var gs []guest
@@ -145,10 +146,11 @@ func TestKernelVTEPs(t *testing.T) {
 
 // Every kind of frame that a kernel VTEP floods comes out of the other VTEPs'
 // devices once, byte for byte, and not out of its own.
-func TestKernelVTEPsFloodEachKind(t *testing.T) {
-	t.Parallel()
+func TestKernelVTEPsFloodEachKind(t *testing.T) { overEngines(t, testKernelVTEPsFloodEachKind) }
+
+func testKernelVTEPsFloodEachKind(t *testing.T, e engine) {
 	const vni vxlan.VNI = 100
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	n := l.idle()
 	n.start()
 	var gs []guest
@@ -206,10 +208,11 @@ func TestKernelVTEPsFloodEachKind(t *testing.T) {
 //	            │ 192.0.2.1
 //	         router ── 198.51.100.1/30 ── 2 vtep1
 //	            └───── 198.51.100.5/30 ── 6 vtep2
-func TestRoutedUnderlay(t *testing.T) {
-	t.Parallel()
+func TestRoutedUnderlay(t *testing.T) { overEngines(t, testRoutedUnderlay) }
+
+func testRoutedUnderlay(t *testing.T, e engine) {
 	const vni vxlan.VNI = 101
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	n := l.idle()
 	router := l.machine("router", "192.0.2.1/24")
 	check(t, router.SetSysctl("net.ipv4.ip_forward", "1"))

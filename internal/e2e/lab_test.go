@@ -31,7 +31,8 @@ import (
 type lab struct {
 	*netlab.Lab
 	*netlab.Switch
-	t *testing.T
+	t      *testing.T
+	engine engine // of nodes; "" for what the program itself prefers
 }
 
 const (
@@ -276,13 +277,16 @@ var markers atomic.Uint64
 
 // flush sends a marker the same way as flood does and waits until it is at
 // every one of others. A worker of the node handles one packet after the other,
-// so all copies of what this machine sent before have been sent by then. The
-// others must be members of markerVNI (see markerConfig), or the first marker
-// of each makes it one.
+// so all copies of what this machine sent before have been sent by then. Where
+// the kernel floods it has done so before a later packet comes to a worker,
+// which the marker does for its checksum. The others must be members of
+// markerVNI (see markerConfig), or the first marker of each makes it one.
 func (m *machine) flush(n *node, others ...*machine) {
 	m.lab.t.Helper()
 	text := fmt.Appendf(nil, "marker %d", markers.Add(1))
-	m.flood(n, markerVNI, netlab.Ethernet(netlab.Broadcast, m.mac, experimental, text))
+	d := m.packet(n, markerVNI, netlab.Ethernet(netlab.Broadcast, m.mac, experimental, text))
+	d.NoChecksum = false
+	m.send(n, d)
 	others = without(others, m)
 	if len(others) == 0 {
 		m.lab.t.Fatal("flush: nobody to wait for")

@@ -40,9 +40,10 @@ func (m *machine) claim(n *node, vni vxlan.VNI, count int) {
 
 // Learned members have a cap of their own: when it is reached, members still
 // register, and those that are known get their copies.
-func TestLearnedMembersAreBounded(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestLearnedMembersAreBounded(t *testing.T) { overEngines(t, testLearnedMembersAreBounded) }
+
+func testLearnedMembersAreBounded(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("max_learned = 10", markerConfig(vs...))
 	vs[2].claim(n, limitVNI, 100)
@@ -91,9 +92,10 @@ func TestMembersAreBounded(t *testing.T) {
 }
 
 // Somebody who registers without pause keeps nobody else from it.
-func TestFloodOfRegistrations(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestFloodOfRegistrations(t *testing.T) { overEngines(t, testFloodOfRegistrations) }
+
+func testFloodOfRegistrations(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("learning = off", markerConfig(vs...))
 	r := &vxfld.Refresh{Originator: true, Holdtime: 90, Identifier: 3, Response: vxfld.ResponseAll}

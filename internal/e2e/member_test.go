@@ -28,6 +28,7 @@ const memberVNI vxlan.VNI = 77
 // copy, or none where it is not a member.
 func wantMember(t *testing.T, n *node, from, m *machine, vni vxlan.VNI, member bool) {
 	t.Helper()
+	n.caughtUp()
 	m.forget()
 	in := frame(netlab.Broadcast, int(markers.Load()), 64)
 	from.flood(n, vni, in)
@@ -39,9 +40,10 @@ func wantMember(t *testing.T, n *node, from, m *machine, vni vxlan.VNI, member b
 	wantCopies(t, m, sent{src: from.packet(n, vni, in).Src, ttl: 64, vni: vni, inner: in})
 }
 
-func TestRegisteredMembers(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestRegisteredMembers(t *testing.T) { overEngines(t, testRegisteredMembers) }
+
+func testRegisteredMembers(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("learning = off", markerConfig(vs...))
 	a := vs[2].agent(n)
@@ -80,8 +82,9 @@ func TestRegisteredMembers(t *testing.T) {
 
 // One VTEP with several entries gets one copy, and each entry is withdrawn on
 // its own.
-func TestSeveralEntriesOneCopy(t *testing.T) {
-	t.Parallel()
+func TestSeveralEntriesOneCopy(t *testing.T) { overEngines(t, testSeveralEntriesOneCopy) }
+
+func testSeveralEntriesOneCopy(t *testing.T, e engine) {
 	tests := []struct {
 		name string
 		// steps are what is done; after each the member gets one copy or none.
@@ -136,7 +139,7 @@ func TestSeveralEntriesOneCopy(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := e.lab(t, 0)
 			vs := l.vteps(3)
 			n := l.node(markerConfig(vs...))
 			a := vs[2].agent(n)
@@ -152,9 +155,10 @@ func TestSeveralEntriesOneCopy(t *testing.T) {
 }
 
 // A static member stays whatever registrations and data say of it.
-func TestStaticMemberStays(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestStaticMemberStays(t *testing.T) { overEngines(t, testStaticMemberStays) }
+
+func testStaticMemberStays(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("holdtime = 1", markerConfig(vs...), memberConfig([]vxlan.VNI{memberVNI}, vs[1]))
 	a := vs[2].agent(n)
@@ -180,11 +184,12 @@ func TestStaticMemberStays(t *testing.T) {
 }
 
 // A member ends when its holdtime does: not when somebody sweeps.
-func TestExpiryIsExact(t *testing.T) {
-	t.Parallel()
+func TestExpiryIsExact(t *testing.T) { overEngines(t, testExpiryIsExact) }
+
+func testExpiryIsExact(t *testing.T, e engine) {
 	t.Run("registered", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
+		l := e.lab(t, 0)
 		vs := l.vteps(2)
 		n := l.node("learning = off", markerConfig(vs...))
 		a := vs[1].agent(n)
@@ -193,7 +198,7 @@ func TestExpiryIsExact(t *testing.T) {
 	})
 	t.Run("registered again", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
+		l := e.lab(t, 0)
 		vs := l.vteps(2)
 		n := l.node("learning = off", markerConfig(vs...))
 		a := vs[1].agent(n)
@@ -203,7 +208,7 @@ func TestExpiryIsExact(t *testing.T) {
 	})
 	t.Run("static, then shorter", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
+		l := e.lab(t, 0)
 		vs := l.vteps(2)
 		n := l.node("learning = off", markerConfig(vs...))
 		a := vs[1].agent(n)
@@ -213,7 +218,7 @@ func TestExpiryIsExact(t *testing.T) {
 	})
 	t.Run("capped", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
+		l := e.lab(t, 0)
 		vs := l.vteps(2)
 		n := l.node("learning = off", "max_holdtime = 1", markerConfig(vs...))
 		a := vs[1].agent(n)
@@ -222,7 +227,7 @@ func TestExpiryIsExact(t *testing.T) {
 	})
 	t.Run("learned", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
+		l := e.lab(t, 0)
 		vs := l.vteps(2)
 		n := l.node("holdtime = 1", markerConfig(vs...), memberConfig([]vxlan.VNI{memberVNI}, vs[0]))
 		vs[1].flood(n, memberVNI, frame(netlab.Broadcast, 0, 64))
@@ -249,7 +254,7 @@ func TestExpiryIsExact(t *testing.T) {
 	})
 	t.Run("learned for ever", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
+		l := e.lab(t, 0)
 		vs := l.vteps(3)
 		n := l.node("holdtime = 65535", markerConfig(vs...))
 		vs[1].flood(n, memberVNI, frame(netlab.Broadcast, 0, 64))
@@ -261,9 +266,10 @@ func TestExpiryIsExact(t *testing.T) {
 }
 
 // Withdrawing and ageing of one member leaves the others.
-func TestOthersStayWhenOneExpires(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestOthersStayWhenOneExpires(t *testing.T) { overEngines(t, testOthersStayWhenOneExpires) }
+
+func testOthersStayWhenOneExpires(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("learning = off", markerConfig(vs...))
 	a := vs[2].agent(n)
@@ -273,8 +279,9 @@ func TestOthersStayWhenOneExpires(t *testing.T) {
 	wantMember(t, n, vs[0], vs[2], memberVNI, true)
 }
 
-func TestLearningModes(t *testing.T) {
-	t.Parallel()
+func TestLearningModes(t *testing.T) { overEngines(t, testLearningModes) }
+
+func testLearningModes(t *testing.T, e engine) {
 	const known, unknown vxlan.VNI = 20, 21
 	tests := []struct {
 		mode              string
@@ -287,7 +294,7 @@ func TestLearningModes(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.mode, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := e.lab(t, 0)
 			vs := l.vteps(3)
 			n := l.node("learning = "+tt.mode, markerConfig(vs...), memberConfig([]vxlan.VNI{known}, vs[2]))
 			for _, vni := range []vxlan.VNI{known, unknown} {
@@ -303,8 +310,11 @@ func TestLearningModes(t *testing.T) {
 
 // A VNI that is known by a registration alone is known while that lives.
 func TestLearningKnownFollowsRegistrations(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+	overEngines(t, testLearningKnownFollowsRegistrations)
+}
+
+func testLearningKnownFollowsRegistrations(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("learning = known", markerConfig(vs...))
 	a := vs[2].agent(n)

@@ -62,6 +62,7 @@ func (n *node) startAs(cmd *exec.Cmd, config ...string) {
 	n.lab.t.Helper()
 	n.proc = n.launch(cmd, config...)
 	n.ready()
+	n.caughtUp()
 	proc := n.proc
 	n.lab.t.Cleanup(func() {
 		if n.lab.t.Failed() {
@@ -115,6 +116,9 @@ func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
 // gets the old one or the new one.
 func (n *node) configure(config ...string) {
 	n.lab.t.Helper()
+	if e := n.lab.engine.config(); e != "" { // else problems are told with the numbers of these lines
+		config = append([]string{e}, config...)
+	}
 	next := n.file("vxsnd.conf.new")
 	check(n.lab.t, os.WriteFile(next, []byte(strings.Join(config, "\n")+"\n"), 0o644))
 	check(n.lab.t, os.Rename(next, n.file("vxsnd.conf")))

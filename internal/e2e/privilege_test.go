@@ -126,7 +126,8 @@ func rootGroups(t *testing.T) string {
 	return strings.Trim(fmt.Sprint(ids), "[]")
 }
 
-// Whoever starts it, a node ends up with CAP_NET_RAW at most and serves.
+// Whoever starts it, a node that floods by raw ends up with CAP_NET_RAW at most
+// and serves.
 func TestPrivileges(t *testing.T) {
 	t.Parallel()
 	const warning = "user and group stay as they are: not started as root"
@@ -161,7 +162,7 @@ func TestPrivileges(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := engineRaw.lab(t, 0)
 			vs := l.vteps(3)
 			n := l.idle()
 			cmd := tt.command(t, tt.ambient...)
@@ -205,15 +206,20 @@ func TestLowPortAsUser(t *testing.T) {
 // A node that has become another user floods all that root would: to members of
 // each kind, in fragments, after reloads that open its sockets anew. Threads that
 // it starts meanwhile have no more privileges than those before.
-func TestFloodsAsUser(t *testing.T) {
-	t.Parallel()
+func TestFloodsAsUser(t *testing.T) { overEngines(t, testFloodsAsUser) }
+
+func testFloodsAsUser(t *testing.T, e engine) {
 	const loadVNI = privilegeVNI + 1 // of its own, so that it is told from the rest
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	vs := l.vteps(4)
 	base := []string{"workers = 2", becomes, markerConfig(vs...), memberConfig([]vxlan.VNI{privilegeVNI, loadVNI}, vs[1])}
 	n := l.idle()
 	n.start(base...)
-	want := confined(otherUser, otherGroup, fmt.Sprint(otherGroup), netRaw)
+	keeps := uint64(netRaw)
+	if e == engineTC {
+		keeps |= 1<<unix.CAP_BPF | 1<<unix.CAP_NET_ADMIN
+	}
+	want := confined(otherUser, otherGroup, fmt.Sprint(otherGroup), keeps)
 	before := n.wantPrivileges(want)
 
 	floods := func(i int, to ...*machine) {
@@ -320,7 +326,7 @@ func TestWithoutAccounts(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := engineRaw.lab(t, 0)
 			n := l.idle()
 			cmd := exec.Command("unshare", "--mount", "sh", "-c",
 				`mount -t tmpfs none /etc && if [ "$PASSWD" ]; then echo "$PASSWD" > /etc/passwd; fi && exec "$0" "$@"`, program(t))
@@ -349,14 +355,14 @@ func TestRootWithoutCapabilities(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.lacks, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := engineRaw.lab(t, 0)
 			cmd := exec.Command("setpriv", "--bounding-set=-"+tt.lacks, program(t))
 			wantRefusal(t, l.idle().launch(cmd, becomes), tt.says, tt.hint)
 		})
 	}
 	t.Run("chown", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
+		l := engineRaw.lab(t, 0)
 		n := l.idle()
 		n.startAs(exec.Command("setpriv", "--bounding-set=-chown", program(t)), becomes)
 		must(n.proc.WaitLine(within(t), says("management socket stays root's")))(t)
@@ -366,7 +372,7 @@ func TestRootWithoutCapabilities(t *testing.T) {
 	// The one for flooding is enough for a node that stays root.
 	t.Run("all but one", func(t *testing.T) {
 		t.Parallel()
-		l := newLab(t, 0)
+		l := engineRaw.lab(t, 0)
 		vs := l.vteps(2)
 		n := l.idle()
 		n.startAs(exec.Command("setpriv", "--bounding-set=-all,+net_raw", program(t)), "workers = 2",

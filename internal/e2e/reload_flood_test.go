@@ -24,9 +24,10 @@ import (
 // While nothing is flooded the data port is free for others, and registrations
 // are served. Where the port is not to be had again, nothing of the reload
 // takes effect.
-func TestReloadNoFlood(t *testing.T) {
-	t.Parallel()
-	n, vs, base := newLab(t, 0).reloading(3, []int{2})
+func TestReloadNoFlood(t *testing.T) { overEngines(t, testReloadNoFlood) }
+
+func testReloadNoFlood(t *testing.T, e engine) {
+	n, vs, base := e.lab(t, 0).reloading(3, []int{2})
 	n.start(base...)
 	a := vs[2].agent(n)
 	occupants := []struct {
@@ -70,8 +71,8 @@ func TestReloadNoFlood(t *testing.T) {
 		wantMember(t, n, vs[0], vs[1], reloadVNI, true)
 		wantMember(t, n, vs[0], vs[2], reloadVNI, true)
 	}
-	if s := n.status(); s.Engine != "raw" || s.Packets <= packets {
-		t.Errorf("got engine %q and %d packets, want raw and more than before, %d", s.Engine, s.Packets, packets)
+	if s := n.status(); s.Engine != string(e) || s.Packets <= packets {
+		t.Errorf("got engine %q and %d packets, want %s and more than before, %d", s.Engine, s.Packets, e, packets)
 	}
 }
 
@@ -89,9 +90,10 @@ func TestReloadCannotGainPrivilege(t *testing.T) {
 	n.waitMembers(reloadVNI, vs[0].addr)
 }
 
-func TestReloadChecksum(t *testing.T) {
-	t.Parallel()
-	n, vs, base := newLab(t, 0).reloading(2, []int{1, 2})
+func TestReloadChecksum(t *testing.T) { overEngines(t, testReloadChecksum) }
+
+func testReloadChecksum(t *testing.T, e engine) {
+	n, vs, base := e.lab(t, 0).reloading(2, []int{1, 2})
 	n.start(base...)
 	for i, mode := range []string{"zero", "compute", "zero"} {
 		n.reload(append(base, "udp_checksum = "+mode)...)
@@ -104,9 +106,10 @@ func TestReloadChecksum(t *testing.T) {
 	}
 }
 
-func TestReloadOversize(t *testing.T) {
-	t.Parallel()
-	n, vs, base := newLab(t, 0).reloading(2, []int{1, 2})
+func TestReloadOversize(t *testing.T) { overEngines(t, testReloadOversize) }
+
+func testReloadOversize(t *testing.T, e engine) {
+	n, vs, base := e.lab(t, 0).reloading(2, []int{1, 2})
 	n.start(base...)
 	for i, mode := range []string{"fragment", "drop", "fragment"} {
 		n.reload(append(base, "oversize = "+mode)...)
@@ -154,9 +157,10 @@ func TestReloadPacketSize(t *testing.T) {
 }
 
 // A peer gets no copies and floods nothing, and what it relays is taken.
-func TestReloadPeers(t *testing.T) {
-	t.Parallel()
-	n, vs, base := newLab(t, 0).reloading(4, []int{2, 3, 4}, "learning = off")
+func TestReloadPeers(t *testing.T) { overEngines(t, testReloadPeers) }
+
+func testReloadPeers(t *testing.T, e engine) {
+	n, vs, base := e.lab(t, 0).reloading(4, []int{2, 3, 4}, "learning = off")
 	far := netip.MustParseAddr("10.9.0.1")
 	n.start(base...)
 	asker, relay := vs[1].agent(n), vs[2].agent(n)

@@ -105,7 +105,7 @@ func TestReloadLogLevel(t *testing.T) {
 
 func TestReloadLogFormat(t *testing.T) {
 	t.Parallel()
-	n, a := newLab(t, 0).logNode("logdest = stdout", "loglevel = debug")
+	n, a := engineRaw.lab(t, 0).logNode("logdest = stdout", "loglevel = debug")
 	for i, format := range []string{"json", "text"} {
 		before := len(n.proc.Output())
 		config := []string{"logdest = stdout", "loglevel = debug", "log_format = " + format}

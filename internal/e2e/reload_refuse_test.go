@@ -125,7 +125,7 @@ func TestReloadErrorsAreBounded(t *testing.T) {
 // others of the same file take effect. They are named again until they are set back.
 func TestReloadNamesWhatNeedsARestart(t *testing.T) {
 	t.Parallel()
-	n, vs, base := newLab(t, 0).reloading(3, []int{2}, "learning = off")
+	n, vs, base := engineRaw.lab(t, 0).reloading(3, []int{2}, "learning = off")
 	n.start(base...)
 	a := vs[2].agent(n)
 	other := []string{"pidfile = /var/run/other.pid", "user = nobody", "group = nogroup", "vxfld_port = 10009", "svcnode_ip = 192.0.2.254",

@@ -117,6 +117,7 @@ func (n *node) reload(config ...string) []map[string]string {
 	if kept := with(ls, msgKept); len(kept) > 0 {
 		n.lab.t.Fatalf("got a reload refused: %q", values(kept, "error"))
 	}
+	n.caughtUp()
 	return ls
 }
 
@@ -155,9 +156,10 @@ func wantChanges(t *testing.T, ls []map[string]string, want ...string) {
 	}
 }
 
-func TestReloadStaticMembers(t *testing.T) {
-	t.Parallel()
-	n, vs, base := newLab(t, 0).reloading(4, nil, "learning = off")
+func TestReloadStaticMembers(t *testing.T) { overEngines(t, testReloadStaticMembers) }
+
+func testReloadStaticMembers(t *testing.T, e engine) {
+	n, vs, base := e.lab(t, 0).reloading(4, nil, "learning = off")
 	n.start(append(base, memberConfig([]vxlan.VNI{reloadVNI}, vs[1]))...)
 	vs[3].agent(n).register(reloadVNI, 90, 5)
 	steps := []struct {
@@ -218,10 +220,11 @@ func TestReloadStaticMembersWithinCaps(t *testing.T) {
 	check(t, must(n.ListenUDP(netip.MustParseAddrPort("0.0.0.0:4789")))(t).Close())
 }
 
-func TestReloadLearning(t *testing.T) {
-	t.Parallel()
+func TestReloadLearning(t *testing.T) { overEngines(t, testReloadLearning) }
+
+func testReloadLearning(t *testing.T, e engine) {
 	const known, unknown = reloadVNI, reloadVNI + 1
-	n, vs, base := newLab(t, 0).reloading(4, nil, absent(known, "10.9.0.1"))
+	n, vs, base := e.lab(t, 0).reloading(4, nil, absent(known, "10.9.0.1"))
 	n.start(base...)
 	learn := func(v *machine) {
 		t.Helper()
@@ -244,10 +247,11 @@ func TestReloadLearning(t *testing.T) {
 	wantMember(t, n, vs[0], vs[3], unknown, true)
 }
 
-func TestReloadHoldtimes(t *testing.T) {
-	t.Parallel()
+func TestReloadHoldtimes(t *testing.T) { overEngines(t, testReloadHoldtimes) }
+
+func testReloadHoldtimes(t *testing.T, e engine) {
 	const short, long = 60, 50000
-	n, vs, base := newLab(t, 0).reloading(4, nil)
+	n, vs, base := e.lab(t, 0).reloading(4, nil)
 	n.start(append(base, "holdtime = 50000")...)
 	a := vs[0].agent(n)
 	left := func(vni vxlan.VNI, v *machine) int64 {

@@ -29,7 +29,10 @@ const serviceVNI vxlan.VNI = 40
 const serviceAddr = "198.51.100.53"
 
 func TestPacketsFromServiceNodesAreDropped(t *testing.T) {
-	t.Parallel()
+	overEngines(t, testPacketsFromServiceNodesAreDropped)
+}
+
+func testPacketsFromServiceNodesAreDropped(t *testing.T, e engine) {
 	tests := []struct {
 		name   string
 		source string
@@ -47,7 +50,7 @@ func TestPacketsFromServiceNodesAreDropped(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := e.lab(t, 0)
 			vs := l.vteps(2)
 			n := l.idle()
 			check(t, n.AddAddr("lo", netip.MustParsePrefix("203.0.113.9/32")))
@@ -72,9 +75,10 @@ func TestPacketsFromServiceNodesAreDropped(t *testing.T) {
 }
 
 // A program on the node's own machine that sends to the node is no VTEP either.
-func TestLocalSenderIsDropped(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestLocalSenderIsDropped(t *testing.T) { overEngines(t, testLocalSenderIsDropped) }
+
+func testLocalSenderIsDropped(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(2)
 	n := l.node(markerConfig(vs...), memberConfig([]vxlan.VNI{serviceVNI}, vs...))
 	for _, dst := range []string{nodeAddr, "127.0.0.1"} {
@@ -90,9 +94,10 @@ func TestLocalSenderIsDropped(t *testing.T) {
 
 // No copy goes to the node's own addresses or to a service node, even if
 // somebody made it a member.
-func TestServiceNodesAreNoMembers(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestServiceNodesAreNoMembers(t *testing.T) { overEngines(t, testServiceNodesAreNoMembers) }
+
+func testServiceNodesAreNoMembers(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(4)
 	n := l.node("src_ip = "+nodeAddr, "svcnode_peers = 192.0.2.3", markerConfig(vs[0], vs[1], vs[3]),
 		memberConfig([]vxlan.VNI{serviceVNI}, vs...), absent(serviceVNI, nodeAddr))
@@ -100,6 +105,7 @@ func TestServiceNodesAreNoMembers(t *testing.T) {
 	a.register(serviceVNI, 90, 5, vs[2].addr, vs[3].addr)
 	a.register(serviceVNI, 90, 0, n.addr, netip.MustParseAddr("224.0.0.1"),
 		netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("0.0.0.0"))
+	n.caughtUp()
 	in := frame(netlab.Broadcast, 1, 64)
 	vs[0].flood(n, serviceVNI, in)
 	vs[0].flush(n, vs[1], vs[3])
@@ -117,9 +123,10 @@ func TestServiceNodesAreNoMembers(t *testing.T) {
 }
 
 // An address of the machine that comes later is its own from then on.
-func TestOwnAddressesAreFollowed(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestOwnAddressesAreFollowed(t *testing.T) { overEngines(t, testOwnAddressesAreFollowed) }
+
+func testOwnAddressesAreFollowed(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{serviceVNI}, vs...))
 	wantMember(t, n, vs[0], vs[2], serviceVNI, true)
@@ -140,10 +147,11 @@ func TestOwnAddressesAreFollowed(t *testing.T) {
 // A received TTL of 1 or 0 leaves nothing for a copy.
 // Addresses that are local without being listed: a local route (AnyIP). What
 // goes there comes back by the loopback device and must not be flooded again.
-func TestLocalRouteIsNoWayBack(t *testing.T) {
-	t.Parallel()
+func TestLocalRouteIsNoWayBack(t *testing.T) { overEngines(t, testLocalRouteIsNoWayBack) }
+
+func testLocalRouteIsNoWayBack(t *testing.T, e engine) {
 	const vni vxlan.VNI = 62
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	vs := l.vteps(2)
 	n := l.idle()
 	check(t, n.AddRoute(netlab.Route{To: netip.MustParsePrefix("10.50.0.0/24"), Device: "lo", Kind: netlab.Local, Table: unix.RT_TABLE_LOCAL}))
@@ -160,9 +168,10 @@ func TestLocalRouteIsNoWayBack(t *testing.T) {
 	n.stop().wantDrops("own", 2*packets)
 }
 
-func TestTTLUsedUp(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestTTLUsedUp(t *testing.T) { overEngines(t, testTTLUsedUp) }
+
+func testTTLUsedUp(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	vs := l.vteps(2)
 	n := l.node(markerConfig(vs...), memberConfig([]vxlan.VNI{serviceVNI}, vs...))
 	for _, ttl := range []uint8{0, 1} {
@@ -179,10 +188,13 @@ func TestTTLUsedUp(t *testing.T) {
 // and fro until its TTL is used up, VTEP 2 gets one copy per turn, and the loop
 // is reported.
 func TestTwoNodesThatAreEachOthersVTEPs(t *testing.T) {
-	t.Parallel()
+	overEngines(t, testTwoNodesThatAreEachOthersVTEPs)
+}
+
+func testTwoNodesThatAreEachOthersVTEPs(t *testing.T, e engine) {
 	const ttl = 10
 	const packets = 150 // the loop is noticed on a sample of about one in 16
-	l := newLab(t, 0)
+	l := e.lab(t, 0)
 	vs := l.vteps(2)
 	other := &node{machine: l.machine("other", "192.0.2.253/24")}
 	n := l.idle()
@@ -224,8 +236,9 @@ func TestTwoNodesThatAreEachOthersVTEPs(t *testing.T) {
 
 // A service address on the loopback link, src_ip beside it: both serve, each
 // answers for itself, and copies look the same by either way.
-func TestServiceAddressOnLoopback(t *testing.T) {
-	t.Parallel()
+func TestServiceAddressOnLoopback(t *testing.T) { overEngines(t, testServiceAddressOnLoopback) }
+
+func testServiceAddressOnLoopback(t *testing.T, e engine) {
 	tests := []struct {
 		name   string
 		config []string
@@ -240,7 +253,7 @@ func TestServiceAddressOnLoopback(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 0)
+			l := e.lab(t, 0)
 			vs := l.vteps(3)
 			n := l.idle()
 			service := netip.MustParseAddr(serviceAddr)
@@ -250,7 +263,7 @@ func TestServiceAddressOnLoopback(t *testing.T) {
 			}
 			n.start(append(tt.config, "workers = 1", "learning = off", markerConfig(vs...))...)
 			// The same node by its service address.
-			s := &node{machine: &machine{Namespace: n.Namespace, lab: l, addr: service, mac: n.mac}}
+			s := &node{machine: &machine{Namespace: n.Namespace, lab: l, addr: service, mac: n.mac}, dir: n.dir}
 
 			a := vs[1].agent(s)
 			a.register(serviceVNI, 90, 5) // answered from the address that was asked
@@ -272,9 +285,10 @@ func TestServiceAddressOnLoopback(t *testing.T) {
 }
 
 // With ports of its own the node listens on one and sends to the other.
-func TestPorts(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, 0)
+func TestPorts(t *testing.T) { overEngines(t, testPorts) }
+
+func testPorts(t *testing.T, e engine) {
+	l := e.lab(t, 0)
 	v1, v2 := l.vtep(1), l.vtep(2)
 	n := l.node("vxlan_listen_port = 8472", "vxlan_dest_port = 4789", "vxfld_port = 10009",
 		memberConfig([]vxlan.VNI{serviceVNI}, v1, v2))

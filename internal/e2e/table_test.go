@@ -69,7 +69,7 @@ func (n *node) waitMembers(vni vxlan.VNI, want ...netip.Addr) {
 func TestTableTellsWhoVouchesForMembers(t *testing.T) {
 	t.Parallel()
 	const vni vxlan.VNI = 90
-	l := newLab(t, 0)
+	l := engineRaw.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.node("vxlan_port = 4789", "holdtime = 60", markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs[0]))
 	vs[1].agent(n).register(vni, 300, 7)

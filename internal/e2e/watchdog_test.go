@@ -130,7 +130,7 @@ func TestWatchdogIsNotFedWhileAWorkerIsStuck(t *testing.T) {
 	t.Parallel()
 	const interval = 600 * time.Millisecond
 	const flows = 64 // enough for each of two workers to get some
-	l := newLab(t, 0)
+	l := engineRaw.lab(t, 0)
 	vs := l.vteps(3)
 	n := l.idle()
 	n.mishaps = []string{msgNotAlive}

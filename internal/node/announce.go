@@ -4,11 +4,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"vxsnd/internal/anycast"
 	"vxsnd/internal/config"
+	"vxsnd/internal/flood/tc"
+	"vxsnd/internal/startup"
 )
 
 // installs tells whether a node with this configuration puts its service
@@ -134,15 +137,24 @@ func (n *Node) mayInstall(c *config.Config) error {
 
 // Cleanup removes what a node with this configuration that was killed may have
 // left: its service address, which the kernel removes too once its lifetime is
-// over, and the route for draining. It returns what that was, in words. An
-// operator's address stays. Errors match ErrPrivilege where they are of that kind.
-// The node must not run.
+// over, the route for draining, and programs on devices. It returns what that was,
+// in words. An operator's address stays. Errors match ErrPrivilege where they are
+// of that kind. The node must not run.
 func Cleanup(cfg config.Config) (removed []string, err error) {
+	n := Node{cfg: cfg}
+	devices, err := tc.CleanUp()
+	if err != nil {
+		err = startup.New(err, ErrPrivilege, "removing programs from devices needs CAP_NET_ADMIN")
+	}
+	for _, d := range devices {
+		removed = append(removed, "the program on device "+d)
+	}
 	if cfg.SvcnodeIP.IsUnspecified() {
-		return nil, nil
+		return removed, err
 	}
-	if removed, err = anycast.Cleanup(cfg.SvcnodeIP, cfg.VRF); err != nil {
-		return removed, (&Node{cfg: cfg}).explain(fmt.Errorf("%w: %w", errInstall, err))
+	addresses, e := anycast.Cleanup(cfg.SvcnodeIP, cfg.VRF)
+	if e != nil {
+		err = errors.Join(err, n.explain(fmt.Errorf("%w: %w", errInstall, e)))
 	}
-	return removed, nil
+	return append(removed, addresses...), err
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vxsnd/internal/flood/tc"
 	"vxsnd/internal/sock"
 	"vxsnd/internal/startup"
 )
@@ -34,6 +35,8 @@ func Hint(err error) string { return startup.Hint(err) }
 // explain sorts an error of opening something.
 func (n *Node) explain(err error) error {
 	switch {
+	case errors.Is(err, tc.ErrNotPossible):
+		return explainKernel(err)
 	case sock.IsInUse(err):
 		return startup.New(err, ErrBind, fmt.Sprintf(
 			"another vxsnd or a kernel VXLAN device of this namespace holds the port: see 'ss -ulnp' and 'ip -d link show type vxlan', or choose other ports (vxfld_port %d, vxlan_listen_port %d)",
@@ -53,6 +56,18 @@ func (n *Node) explain(err error) error {
 	return startup.New(err, ErrBind, "")
 }
 
+// explainKernel sorts an error of engine = tc.
+func explainKernel(err error) error {
+	const other = "engine = auto floods by raw where the kernel cannot"
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return startup.New(err, ErrPrivilege, "engine = tc needs CAP_BPF and CAP_NET_ADMIN: start as root, or with the drop-in tc.conf of the unit; "+other)
+	case errors.Is(err, tc.ErrChecksum):
+		return startup.New(err, startup.ErrConfig, "leave udp_checksum = compute out, or engine = tc: "+other)
+	}
+	return startup.New(err, startup.ErrConfig, other)
+}
+
 // explainVRF sorts an error of opening the underlay.
 func (n *Node) explainVRF(err error) error {
 	var e *startup.Error
@@ -68,6 +83,8 @@ func (n *Node) explainReload(err error) error {
 	var e *startup.Error
 	switch err = n.explain(err); {
 	case !errors.As(err, &e) || e.Kind != ErrPrivilege:
+	case errors.Is(err, tc.ErrNotPossible):
+		e.Hint = "restart it: that takes CAP_BPF and CAP_NET_ADMIN, which a running node has given up unless it flooded in the kernel when it was started"
 	case errors.Is(err, errInstall):
 		e.Hint = "restart it: that takes CAP_NET_ADMIN, which a running node has given up unless it was started with install_svcnode_ip"
 	default:

@@ -77,6 +77,7 @@ func newLab(t *testing.T) *lab {
 	}
 
 	x.Node = newNode(t, func(c *config.Config) {
+		c.Engine = config.EngineRaw // its figures are there at once, and its latency is measured
 		c.NoFlood = false
 		c.SvcnodeIP, c.SrcIP = host(100), netip.MustParseAddr("2001:db8::100")
 		c.SvcnodePeers = []config.Peer{{Addr: host(50), Port: c.VxfldPort}}

@@ -36,6 +36,9 @@ func (n *Node) Figures() prom.Figures {
 		f.Engine = e.String()
 	}
 	f.ReceiveQueue, f.SendQueue = n.flooding.backlog()
+	if k, ok := n.kernel(); ok {
+		f.EngineReason, f.Kernel = k.Why, kernelFigures(&k)
+	}
 	if a := n.address(); a != nil {
 		s := a.State()
 		f.Anycast = &prom.Anycast{Installed: s.Installed(), Healthy: s.Healthy, Draining: s.Draining}

@@ -202,7 +202,7 @@ func (n *Node) newEngine(c *config.Config) (flood.Engine, error) {
 	if workers == 0 {
 		workers = len(cpus)
 	}
-	engine := flood.NewRaw(flood.RawConfig{
+	raw := flood.NewRaw(flood.RawConfig{
 		Listen:     dataAddrs(c),
 		DestPort:   c.VXLANDestPort,
 		VRF:        c.VRF,
@@ -216,6 +216,10 @@ func (n *Node) newEngine(c *config.Config) (flood.Engine, error) {
 		Latency:    &n.latency,
 		Log:        n.log,
 	}, n.table)
+	var engine flood.Engine = raw
+	if c.Engine != config.EngineRaw {
+		engine = n.aroundRaw(c, raw)
+	}
 	if err := engine.Listen(); err != nil {
 		return nil, err
 	}

@@ -105,7 +105,7 @@ func (c *Change) Commit() {
 	case e != nil && !floods(&c.cfg):
 		n.flooding.replace(nil)
 	case e != nil:
-		e.Configure(floodSettings(&c.cfg))
+		configureEngine(e, &c.cfg)
 	}
 }
 

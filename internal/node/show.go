@@ -38,6 +38,12 @@ func (n *Node) fillStatus(s *control.Status) {
 		s.Engine = e.String()
 		s.VXLANListenPort, s.VXLANDestPort = c.VXLANListenPort, c.VXLANDestPort
 	}
+	if k, ok := n.kernel(); ok {
+		s.EngineReason, s.Devices = k.Reason, k.Devices
+		if k.Loaded {
+			s.Kernel = shownKernel(&k)
+		}
+	}
 	if !c.SvcnodeIP.IsUnspecified() {
 		s.SvcnodeIP = c.SvcnodeIP
 	}

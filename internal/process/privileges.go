@@ -28,6 +28,9 @@ const (
 	// NetAdmin allows changes to interfaces and addresses, and receive queues
 	// beyond net.core.rmem_max.
 	NetAdmin = cap.NET_ADMIN
+
+	// BPF allows programs and maps in the kernel (Linux 5.8).
+	BPF = cap.BPF
 )
 
 // Drop makes every thread run as id, with no more than the capabilities in

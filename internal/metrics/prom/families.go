@@ -31,7 +31,7 @@ type family struct {
 }
 
 func families() []family {
-	return slices.Concat(processFamilies(), floodFamilies(), tableFamilies(), registrationFamilies(),
+	return slices.Concat(processFamilies(), floodFamilies(), kernelFamilies(), tableFamilies(), registrationFamilies(),
 		peeringFamilies(), peerFamilies(), anycastFamilies())
 }
 
@@ -111,6 +111,38 @@ func floodFamilies() []family {
 				out(float64(s.ReceiveQueue), "receive")
 				out(float64(s.SendQueue), "send")
 			}},
+	}
+}
+
+func kernelFamilies() []family {
+	of := func(kind prometheus.ValueType, name, help string, value func(k *Kernel) float64) family {
+		return family{name, help, kind, nil, func(s *scrape, out emit) {
+			if s.Kernel != nil {
+				out(value(s.Kernel))
+			}
+		}}
+	}
+	return []family{
+		of(gauge, "kernel_devices", "Devices where a program in the kernel takes packets.", func(k *Kernel) float64 { return float64(k.Devices) }),
+		of(gauge, "kernel_vnis", "VNIs that are flooded in the kernel.", func(k *Kernel) float64 { return float64(k.VNIs) }),
+		of(gauge, "kernel_members", "Members of VNIs that are flooded in the kernel.", func(k *Kernel) float64 { return float64(k.Members) }),
+		of(gauge, "kernel_member_bytes", "Memory of the records of these members.", func(k *Kernel) float64 { return float64(k.Bytes) }),
+		{"raw_vnis", "VNIs with members that are flooded by raw, by why.", gauge, []string{"reason"}, func(s *scrape, out emit) {
+			if s.Kernel != nil {
+				for why, n := range s.Kernel.RawVNIs {
+					out(float64(n), why)
+				}
+			}
+		}},
+		of(counter, "kernel_packets_total", "VXLAN packets received that were flooded in the kernel.", func(k *Kernel) float64 { return float64(k.Packets) }),
+		of(counter, "kernel_copies_total", "Copies that left in the kernel.", func(k *Kernel) float64 { return float64(k.Copies) }),
+		counts("kernel_handed_up_packets_total", "Packets that the kernel left to raw.", "reason", func(s *scrape) map[string]uint64 {
+			if s.Kernel == nil {
+				return nil
+			}
+			return s.Kernel.HandedUp
+		}),
+		of(counter, "kernel_mended_members_total", "Members that a comparison of the kernel with the table found wrong.", func(k *Kernel) float64 { return float64(k.Differences) }),
 	}
 }
 

@@ -29,7 +29,10 @@ type Figures struct {
 	Flood metrics.FloodCount
 	// ReceiveQueue and SendQueue are the bytes that wait in its sockets.
 	ReceiveQueue, SendQueue int
-	// Latency is from the receipt of a packet to its last copy, of a sample.
+	// Kernel is nil where nobody asked for an engine in the kernel.
+	Kernel *Kernel
+	// Latency is from the receipt of a packet to its last copy, of a sample of those
+	// that raw floods.
 	Latency metrics.LatencyCount
 
 	Table        Table
@@ -50,6 +53,20 @@ type Figures struct {
 	// VNIs has a row for each VNI that is known, in ascending order; all of them,
 	// Collector chooses. Nil where nothing is counted per VNI.
 	VNIs []VNI
+}
+
+// A Kernel has the figures of an engine in the kernel. What it counts is part of
+// Figures.Flood.
+type Kernel struct {
+	// VNIs are those that it floods, to Members members together, whose records take
+	// Bytes of memory, on so many Devices. RawVNIs are left to raw, by reason.
+	VNIs, Members, Bytes, Devices int
+	RawVNIs                       map[string]int
+	Packets, Copies               uint64
+	// HandedUp counts packets that were left to raw, by reason.
+	HandedUp map[string]uint64
+	// Differences counts members that were other ones than those of the table.
+	Differences uint64
 }
 
 // A Table has the sizes and limits of the VNI -> VTEP table, and what became of

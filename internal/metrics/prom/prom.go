@@ -64,7 +64,7 @@ func New(o Options) *Collector {
 			prometheus.NewDesc(namespace+"build_info", "Version of vxsnd, and of Go that it was built with.", []string{"version", "goversion"}, nil),
 			prometheus.GaugeValue, 1, o.Version, runtime.Version()),
 		latency: prometheus.NewDesc(namespace+"flood_latency_seconds",
-			"Time from the receipt of a packet by the kernel to its last copy being handed over, of a sample of packets.", nil, nil),
+			"Time from the receipt of a packet by the kernel to its last copy being handed over, of a sample of the packets that raw floods.", nil, nil),
 	}
 	for _, f := range c.families {
 		c.descs = append(c.descs, prometheus.NewDesc(namespace+f.name, f.help, f.labels, nil))
