@@ -139,6 +139,17 @@ func ask[T any](ctx context.Context, d *daemon, command string, args any) (all [
 	return all, err
 }
 
+// askOne returns the answer of a daemon to a command that has a single one.
+func askOne[T any](ctx context.Context, d *daemon, command string) (one T, err error) {
+	c, err := control.Dial(ctx, d.socket)
+	if err != nil {
+		return one, err
+	}
+	defer c.Close()
+	err = c.Call(ctx, command, nil, func(data json.RawMessage) error { return json.Unmarshal(data, &one) })
+	return one, err
+}
+
 // typeCtl runs the control program of a daemon, and shows it with what it
 // prints. On the daemon's machine it would find the socket by itself.
 func (l *lab) typeCtl(ctx context.Context, d *daemon, args ...string) error {

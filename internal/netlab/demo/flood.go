@@ -194,7 +194,10 @@ func (l *lab) showFlood(ctx context.Context, _ options) error {
 	}
 	l.ok("Each copy has the source address and port of the VTEP that sent the frame, its DSCP, and one TTL less; " +
 		"the frame came out of vxlan100 byte for byte.")
-	return l.copyTable(ctx, l.steady())
+	if err := l.copyTable(ctx, l.steady()); err != nil {
+		return err
+	}
+	return l.showEngine(ctx)
 }
 
 // packetTables has vtep1 flood frames, and shows the packets that they become.
