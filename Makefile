@@ -63,11 +63,13 @@ fuzz: go ## run each fuzz target for FUZZTIME (10s)
 		done; \
 	done
 
-bench: build ## measure flooding against the obvious program, a group of nodes, and vxrd (root)
+# FULL=1 measures flooding in full and writes docs/performance.md; PARTS names
+# other things to measure, separated by commas: intake, dump, learn, vxrd.
+bench: build ## measure flooding against other programs and the kernel (root; FULL=1; PARTS=...)
 	@[ "$(ROOT)" ] || { echo 'make bench needs root for network namespaces: sudo make bench' >&2; exit 1; }
 	@CGO_ENABLED=0 $(GO) build -buildvcs=false -o bin/bench ./internal/netlab/bench
 	@$(OWN)
-	@bin/bench -vxsnd bin/vxsnd
+	@bin/bench -vxsnd bin/vxsnd $(if $(FULL),-full -report docs) $(if $(PARTS),-parts $(PARTS))
 
 lint: go ## formatting, vet, staticcheck, directions of dependencies
 	@out=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal); [ -z "$$out" ] || { echo "gofmt would change: $$out" >&2; exit 1; }

@@ -20,6 +20,9 @@ const (
 	fillRate  = 100_000
 	fillTries = 3
 
+	// dumpStarts is how often a node starts and takes a table.
+	dumpStarts = 3
+
 	// rest is how long the nodes are left alone after a dump, before they count
 	// as idle; idleTime is how long that is measured.
 	rest     = 2 * time.Second
@@ -54,7 +57,7 @@ func (g *group) measureDumps(ctx context.Context) error {
 	fmt.Printf("\ndump of %d entries to a node that starts, a packet to each node every %s meanwhile\n\n", fullVNIs*fullVTEPs, probeEvery)
 	fmt.Printf("%6s %10s %10s %10s %14s %14s %14s\n", "start", "ready", "exchange", "members", "sender peak", "sender after", "receiver peak")
 	var idle, busy [2][]trip
-	for i := range g.rounds {
+	for i := range dumpStarts {
 		d, spans, trips, err := g.dump(ctx, a, b)
 		if err != nil {
 			return fmt.Errorf("dump: %w", err)

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// intakeTime is how long members register at each rate.
+const intakeTime = 3 * time.Second
+
 // An intake is one measurement of registrations that the first of some nodes
 // takes in and relays to the others.
 type intake struct {
@@ -68,16 +71,16 @@ func (g *group) intake(ctx context.Context, rate int, length time.Duration, node
 // measureIntake raises the rate until members are lost.
 func (g *group) measureIntake(ctx context.Context) error {
 	g.pinned = true
-	fmt.Printf("\nregistrations of %d VNIs, paced for %s, taken in by one node and relayed to its peers\n\n", perMessage, g.time)
+	fmt.Printf("\nregistrations of %d VNIs, paced for %s, taken in by one node and relayed to its peers\n\n", perMessage, intakeTime)
 	fmt.Printf("%10s %6s %12s %10s %10s %9s %16s %8s\n",
 		"members/s", "peers", "known/s", "not taken", "not known", "lag", "CPU s/M members", "ratio")
 	for _, rate := range []int{100_000, 150_000, 200_000, 300_000, 400_000, 500_000} {
-		alone, err := g.intake(ctx, rate, g.time, g.nodes[0])
+		alone, err := g.intake(ctx, rate, intakeTime, g.nodes[0])
 		if err != nil {
 			return fmt.Errorf("registrations: %w", err)
 		}
 		alone.print(rate, 0, alone)
-		in, err := g.intake(ctx, rate, g.time, g.nodes...)
+		in, err := g.intake(ctx, rate, intakeTime, g.nodes...)
 		if err != nil {
 			return fmt.Errorf("registrations to a group: %w", err)
 		}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -12,168 +13,207 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"vxsnd/internal/netlab"
 )
 
 const (
-	// warmUp is how long traffic flows before a measurement.
-	warmUp = 500 * time.Millisecond
+	// warmTime is how long a contender has for the first packets, besides.
+	warmTime = 50 * time.Millisecond
+
+	// rampTime is how long traffic flows before a measurement, and tailTime how
+	// long it flows on: the last packets that count are flooded by then.
+	rampTime = 200 * time.Millisecond
+	tailTime = 150 * time.Millisecond
 
 	// startLimit bounds the wait for a program's first line.
-	startLimit = 20 * time.Second
+	startLimit = 30 * time.Second
 
 	// ticksPerSecond is the unit of CPU times in /proc (proc_stat(5), USER_HZ).
 	ticksPerSecond = 100
 )
 
-// A result is one measurement.
-type result struct {
-	copies       uint64
-	seconds      float64
-	busy         float64 // CPU seconds of the node's CPU
-	user, system float64 // CPU seconds of the program
-	fewest, most uint64  // copies of the member that got the fewest, the most
+// A load is what a contender is put under.
+type load struct {
+	inner int     // length of the inner frame, bytes
+	rate  float64 // packets per second, 0 for more than it can flood
+	churn bool
 }
 
-func (r result) rate() float64          { return float64(r.copies) / r.seconds }
-func (r result) cpuPerMillion() float64 { return r.busy / (float64(r.copies) / 1e6) }
-func (r result) ownPerMillion() float64 { return (r.user + r.system) / (float64(r.copies) / 1e6) }
-func (r result) userShare() float64     { return r.user / (r.user + r.system) }
+// errSilent says that a contender did nothing during a measurement: on a machine
+// that others keep busy it may not have had its turn.
+var errSilent = errors.New("no copies arrived")
 
-// missing is by how many copies the members differ: what was in flight when
-// the counters were read, and copies that were lost.
-func (r result) missing() float64 { return float64(r.most - r.fewest) }
-
-func median(rs []result, f func(result) float64) float64 {
-	var v []float64
-	for _, r := range rs {
-		v = append(v, f(r))
-	}
-	slices.Sort(v)
-	return v[len(v)/2]
+// A figure is one measurement.
+type figure struct {
+	rate      float64 // copies per second
+	missing   float64 // share of the copies of flooded packets
+	unsent    float64 // share of the copies of all packets that were sent, where rate was given
+	cpu       float64 // CPU seconds of the whole machine per million copies
+	own       float64 // CPU seconds of the program per million copies
+	user      float64 // the program's share of user time in its CPU time
+	delays    []time.Duration
+	exactness int // packets of which each copy was looked at
 }
 
-// A subject is a program to measure.
-type subject struct {
-	start  func(members int) (*netlab.Process, error)
-	vnis   int      // that packets are sent in
-	beside []string // what else runs on the sender's CPU meanwhile, if anything
-}
-
-// measure runs a program under load.
-func (p *plan) measure(n int, sub subject) (result, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), startLimit+p.time+10*time.Second)
-	defer cancel()
-	proc, err := sub.start(n)
-	if err != nil {
-		return result{}, err
-	}
-	if _, err := proc.WaitLine(ctx, func(l string) bool { return strings.Contains(l, "msg=ready") }); err != nil {
-		return result{}, err
-	}
-	var beside *netlab.Process
-	if len(sub.beside) > 0 {
-		if beside, err = p.start(p.sender, senderCPU, sub.beside...); err != nil {
-			return result{}, err
-		}
-		defer beside.Stop(ctx)
-	}
-	gen, err := p.start(p.sender, senderCPU, p.self, "generate", strconv.Itoa(sub.vnis), strconv.Itoa(p.inner), (p.time + 4*warmUp).String())
-	if err != nil {
-		return result{}, err
-	}
-	defer gen.Stop(ctx)
-
-	time.Sleep(warmUp)
-	before, err := p.sample(n, proc)
-	if err != nil {
-		return result{}, err
-	}
-	time.Sleep(p.time)
-	after, err := p.sample(n, proc)
-	if err != nil {
-		return result{}, err
-	}
-	if _, err := gen.Wait(ctx); err != nil {
-		return result{}, err
-	}
-	if beside != nil {
-		if status, err := beside.Stop(ctx); err != nil || status > 0 {
-			return result{}, fmt.Errorf("%s ended with status %d: %w", sub.beside[1], status, errors.Join(err, errors.New(beside.Output())))
-		}
-	}
-	if status, err := proc.Stop(ctx); err != nil || status > 0 {
-		return result{}, fmt.Errorf("ended with status %d: %w", status, errors.Join(err, errors.New(proc.Output())))
-	}
-	r := result{
-		copies:  after.total - before.total,
-		seconds: after.at.Sub(before.at).Seconds(),
-		busy:    after.busy - before.busy,
-		user:    after.user - before.user,
-		system:  after.system - before.system,
-	}
-	if after.wrong != before.wrong {
-		return r, fmt.Errorf("%d packets with a wrong source or VNI", after.wrong-before.wrong)
-	}
-	if r.copies == 0 {
-		return r, errors.New("no copies arrived")
-	}
-	for i := range n {
-		c := after.perMember[i] - before.perMember[i]
-		if i == 0 || c < r.fewest {
-			r.fewest = c
-		}
-		r.most = max(r.most, c)
-	}
-	return r, nil
-}
-
-// A sample is what has been counted up to one moment.
-type sample struct {
-	reading
-	at           time.Time
+// moment is what has been counted up to one moment.
+type moment struct {
+	at, copies   uint64
 	busy         float64
 	user, system float64
 }
 
-func (p *plan) sample(n int, proc *netlab.Process) (sample, error) {
-	var s sample
-	var err error
-	s.at = time.Now()
-	if s.reading, err = p.sink.read(n); err != nil {
-		return s, err
+func (l *lab) moment(s *sink, p *netlab.Process) (m moment, err error) {
+	m.at = uint64(monotonic())
+	if m.copies, err = s.total(); err != nil {
+		return m, err
 	}
-	if s.user, s.system, err = proc.CPU(); err != nil {
-		return s, err
+	if p != nil {
+		if m.user, m.system, err = p.CPU(); err != nil {
+			return m, err
+		}
 	}
-	s.busy, err = cpuBusy(nodeCPU)
-	return s, err
+	m.busy, err = cpuBusy()
+	return m, err
 }
 
-// cpuBusy returns the seconds that a CPU was not idle (proc_stat(5)).
-func cpuBusy(cpu int) (float64, error) {
+// measure puts a contender that runs under load.
+func (l *lab) measure(c *contender, t table, r *running, w load) (f figure, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit+2*l.time+10*time.Second)
+	defer cancel()
+	s, err := newSink(l.receivers, t.device(), c.expect(t))
+	if err != nil {
+		return f, err
+	}
+	defer s.Close()
+	tr := l.traffic(c, t, w.inner)
+	tr.Rate, tr.Length = w.rate, rampTime+l.time+tailTime
+	args, err := json.Marshal(tr)
+	if err != nil {
+		return f, err
+	}
+	gen, err := l.generator(ctx, r, args)
+	if err != nil {
+		return f, err
+	}
+	var eg errgroup.Group
+	if w.churn {
+		eg.Go(func() error { return r.churn(ctx, tr.Length) })
+	}
+	time.Sleep(rampTime)
+	before, err := l.moment(s, r.proc)
+	if err != nil {
+		return f, err
+	}
+	time.Sleep(l.time)
+	after, err := l.moment(s, r.proc)
+	if err != nil {
+		return f, err
+	}
+	sent, err := generated(ctx, gen)
+	if err := errors.Join(err, eg.Wait()); err != nil {
+		return f, err
+	}
+	if w.rate > 0 {
+		time.Sleep(tailTime)
+	}
+	all, err := s.total()
+	if err != nil {
+		return f, err
+	}
+	copies := float64(after.copies - before.copies)
+	if copies == 0 {
+		return f, errSilent
+	}
+	if w.rate > 0 && !w.churn {
+		f.unsent = 1 - float64(all)/(float64(sent)*float64(t.members))
+	}
+	f.rate = copies / (float64(after.at-before.at) / 1e9)
+	f.cpu = (after.busy - before.busy) / (copies / 1e6)
+	if busy := after.user - before.user + after.system - before.system; busy > 0 {
+		f.user = (after.user - before.user) / busy
+		f.own = busy / (copies / 1e6)
+	}
+	return f, l.verify(&f, s, &verifier{
+		table: t, inner: w.inner, ttl: c.ttl, from: int64(before.at), until: int64(after.at), packets: map[uint64]*seen{},
+	})
+}
+
+// generator starts the generator, and returns when its first packets are dealt
+// with and the rest begins.
+func (l *lab) generator(ctx context.Context, r *running, args []byte) (*netlab.Process, error) {
+	cmd := l.pinned(senderCPU, l.self, "generate", string(args))
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	gen, err := l.sender.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := gen.WaitLine(ctx, func(l string) bool { return l == "warm" }); err != nil {
+		return nil, err
+	}
+	time.Sleep(warmTime)
+	if r.settled != nil {
+		if err := r.settled(ctx); err != nil {
+			return nil, err
+		}
+	}
+	_, err = in.Write([]byte{'\n'})
+	return gen, err
+}
+
+// generated waits for the end of the generator and returns how many packets it
+// has sent.
+func generated(ctx context.Context, gen *netlab.Process) (uint64, error) {
+	line, err := gen.WaitLine(ctx, func(l string) bool { return strings.HasPrefix(l, "sent=") })
+	if err != nil {
+		return 0, err
+	}
+	if _, err := gen.Wait(ctx); err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(strings.TrimPrefix(line, "sent="), 10, 64)
+}
+
+// verify has the samples of a measurement looked at.
+func (l *lab) verify(f *figure, s *sink, v *verifier) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	if err := s.samples(v.take); err != nil {
+		return err
+	}
+	f.missing, f.exactness = v.missing()
+	slices.Sort(v.delays)
+	f.delays = v.delays
+	return nil
+}
+
+// cpuBusy returns the seconds that the CPUs of the machine were not idle
+// (proc_stat(5)).
+func cpuBusy() (float64, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
 		return 0, err
 	}
-	for _, line := range strings.Split(string(b), "\n") {
-		f := strings.Fields(line)
-		if len(f) < 9 || f[0] != fmt.Sprintf("cpu%d", cpu) {
-			continue
-		}
-		var busy float64
-		for _, i := range []int{1, 2, 3, 6, 7, 8} { // user nice system irq softirq steal
-			v, err := strconv.ParseFloat(f[i], 64)
-			if err != nil {
-				return 0, err
-			}
-			busy += v
-		}
-		return busy / ticksPerSecond, nil
+	line, _, _ := strings.Cut(string(b), "\n")
+	f := strings.Fields(line)
+	if len(f) < 9 || f[0] != "cpu" {
+		return 0, fmt.Errorf("/proc/stat: no line for all CPUs")
 	}
-	return 0, fmt.Errorf("/proc/stat: no line for cpu %d", cpu)
+	var busy float64
+	for _, i := range []int{1, 2, 3, 6, 7, 8} { // user nice system irq softirq steal
+		v, err := strconv.ParseFloat(f[i], 64)
+		if err != nil {
+			return 0, err
+		}
+		busy += v
+	}
+	return busy / ticksPerSecond, nil
 }
 
 // machine names the CPU and the kernel.

@@ -16,11 +16,11 @@ import (
 // obvious is the program that one writes first: it reads one packet, looks its
 // VNI up under a lock, and writes one packet per member through a raw socket.
 // It keeps the source address and port, so that it does the same job.
-func obvious(members int, vni vxlan.VNI) error {
+func obvious(t table) error {
 	var mu sync.RWMutex
-	table := map[vxlan.VNI][]netip.Addr{}
-	for i := range members {
-		table[vni] = append(table[vni], member(i))
+	lists := map[vxlan.VNI][]netip.Addr{}
+	for k := range t.vnis {
+		lists[vxlan.VNI(firstVNI+k)] = t.list(k)
 	}
 	in, err := listenUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), vxlan.Port))
 	if err != nil {
@@ -34,6 +34,7 @@ func obvious(members int, vni vxlan.VNI) error {
 	if err != nil {
 		return fmt.Errorf("open raw socket: %w", err)
 	}
+	fmt.Println("msg=ready")
 	b := make([]byte, 65536)
 	for {
 		n, src, err := in.ReadFromUDPAddrPort(b)
@@ -45,7 +46,7 @@ func obvious(members int, vni vxlan.VNI) error {
 			continue
 		}
 		mu.RLock()
-		to := table[v]
+		to := lists[v]
 		mu.RUnlock()
 		payload := append(udpHeader(src.Port(), vxlan.Port, n), b[:n]...)
 		for _, a := range to {
