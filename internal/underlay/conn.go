@@ -35,9 +35,9 @@ type conn struct {
 	buf []byte
 }
 
-// socket opens a netlink socket (rtnetlink(7)).
-func socket(flags int) (int, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|flags, unix.NETLINK_ROUTE)
+// socket opens a netlink socket of a protocol (netlink(7)).
+func socket(flags, protocol int) (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|flags, protocol)
 	if err == nil {
 		if err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err == nil {
 			return fd, nil
@@ -48,7 +48,7 @@ func socket(flags int) (int, error) {
 }
 
 func dial() (*conn, error) {
-	fd, err := socket(0)
+	fd, err := socket(0, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, err
 	}

@@ -33,10 +33,13 @@ type feed struct {
 	buf  []byte
 }
 
-// openFeed opens a feed with a receive buffer of so many bytes, on which nothing
-// comes yet.
-func openFeed(buffer int) (*feed, error) {
-	fd, err := socket(unix.SOCK_NONBLOCK)
+// openFeed opens a feed of rtnetlink(7) with a receive buffer of so many bytes, on
+// which nothing comes yet.
+func openFeed(buffer int) (*feed, error) { return openFeedOf(unix.NETLINK_ROUTE, buffer) }
+
+// openFeedOf is openFeed for any protocol of netlink(7).
+func openFeedOf(protocol, buffer int) (*feed, error) {
+	fd, err := socket(unix.SOCK_NONBLOCK, protocol)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +61,7 @@ func openFeed(buffer int) (*feed, error) {
 func (f *feed) close() { f.file.Close() }
 
 // subscribe has the kernel tell of what concerns these groups (RTNLGRP_… of
-// rtnetlink(7)), but for those that it does not have.
+// rtnetlink(7), XFRMNLGRP_…), but for those that it does not have.
 func (f *feed) subscribe(groups ...int) (err error) {
 	cerr := f.raw.Control(func(fd uintptr) {
 		for _, g := range groups {

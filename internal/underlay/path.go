@@ -16,7 +16,7 @@ const (
 	// PathUnreachable is none: there is no route, or one that ends or goes to all.
 	PathUnreachable
 	// PathUnfit is one that the IP stack alone can take: by a device without
-	// Ethernet, with an encapsulation, or to this machine.
+	// Ethernet, with an encapsulation or under a policy of IPsec, or to this machine.
 	PathUnfit
 )
 

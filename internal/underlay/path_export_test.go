@@ -34,5 +34,5 @@ func (p *Paths) Asked() uint32 {
 
 // RunHere is Run on the calling thread, without what the kernel tells.
 func (p *Paths) RunHere(ctx context.Context, changed func(map[netip.Addr]Path), devices func([]PathDevice)) error {
-	return newPathFollower(p, changed, devices).run(ctx, nil)
+	return newPathFollower(p, changed, devices).run(ctx, nil, nil)
 }

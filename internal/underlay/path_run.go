@@ -61,8 +61,17 @@ func (p *Paths) Run(ctx context.Context, changed func(map[netip.Addr]Path), devi
 	// The socket is read while the kernel answers questions, lest it overruns.
 	news := make(chan []byte, 256)
 	g, ctx := errgroup.WithContext(ctx)
+	policies := make(chan struct{}, 1)
 	g.Go(func() error { return p.read(ctx, news) })
-	g.Go(func() error { return f.run(ctx, news) })
+	g.Go(func() error {
+		return p.policies.follow(ctx, func() {
+			select {
+			case policies <- struct{}{}:
+			default:
+			}
+		})
+	})
+	g.Go(func() error { return f.run(ctx, news, policies) })
 	if err := g.Wait(); err != nil {
 		return fmt.Errorf("follow paths: %w", err)
 	}
@@ -112,6 +121,9 @@ type pathFollower struct {
 	// be found out anew.
 	sorted []*wanted
 
+	protected []netip.Prefix // by IPsec
+
+	reread  bool                 // the policies of IPsec are to be read
 	all     bool                 // all routes are to be looked up
 	later   bool                 // they are at the next tick
 	moved   bool                 // the devices may be others
@@ -138,10 +150,16 @@ func newPathFollower(p *Paths, changed func(map[netip.Addr]Path), devices func([
 }
 
 // run is the loop of Run.
-func (f *pathFollower) run(ctx context.Context, news <-chan []byte) error {
+func (f *pathFollower) run(ctx context.Context, news <-chan []byte, policies <-chan struct{}) error {
 	if err := f.findVRF(); err != nil {
 		return err
 	}
+	// No way is told before the policies are known.
+	list, err := f.p.policies.list()
+	if err != nil {
+		return err
+	}
+	f.protected = list
 	f.tick = time.Now().Add(pathTick)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -156,6 +174,10 @@ func (f *pathFollower) run(ctx context.Context, news <-chan []byte) error {
 			return nil
 		case b := <-news:
 			f.take(b)
+			continue
+		case <-policies:
+			f.reread = true
+			f.soon(pathSettle)
 			continue
 		case <-f.p.wake:
 			f.soon(0)
@@ -192,6 +214,9 @@ func (f *pathFollower) settle(now time.Time) error {
 	if f.questions() && now.Before(f.rest) {
 		f.due = f.rest
 	} else if f.questions() {
+		if f.reread {
+			f.readPolicies()
+		}
 		f.lookUp()
 		if err := f.askHops(now); err != nil {
 			return err
@@ -207,7 +232,7 @@ func (f *pathFollower) settle(now time.Time) error {
 
 // questions tells whether there is something to ask the kernel.
 func (f *pathFollower) questions() bool {
-	return f.all || len(f.routes)+len(f.doubted)+len(f.resolve) > 0 || f.missing()
+	return f.all || f.reread || len(f.routes)+len(f.doubted)+len(f.resolve) > 0 || f.missing()
 }
 
 // want takes in what Want was called with.
@@ -248,6 +273,7 @@ func (f *pathFollower) doubt() {
 	f.part++
 	part := f.part % parts
 	if part == 0 {
+		f.reread = true
 		f.readLinks(true)
 	}
 	n := len(f.order())

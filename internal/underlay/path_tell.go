@@ -79,7 +79,7 @@ func (f *pathFollower) path(t *wanted) Path {
 	switch {
 	case !known:
 		return Path{}
-	case !l.fit():
+	case !l.fit(), f.isProtected(t.addr):
 		return Path{State: PathUnfit}
 	case !l.up():
 		return Path{State: PathUnreachable}

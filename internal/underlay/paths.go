@@ -15,8 +15,9 @@ import (
 // kernel would send to it. They are of the network namespace of the thread that
 // OpenPaths ran on. The methods may be called concurrently; Run at most once.
 type Paths struct {
-	u    *Underlay
-	wake chan struct{} // there is something in asked
+	u        *Underlay
+	policies *policies
+	wake     chan struct{} // there is something in asked
 	// compare is how often each way is compared with the kernel, whatever it told.
 	compare time.Duration
 
@@ -33,14 +34,22 @@ func OpenPaths(vrf string, log logrus.FieldLogger) (*Paths, error) {
 	if err != nil {
 		return nil, err
 	}
+	x, err := openPolicies()
+	if err != nil {
+		u.Close()
+		return nil, err
+	}
 	return &Paths{
-		u: u, wake: make(chan struct{}, 1),
+		u: u, policies: x, wake: make(chan struct{}, 1),
 		asked: make(map[netip.Addr]bool), told: make(map[netip.Addr]Path), compare: comparePaths,
 	}, nil
 }
 
 // Close ends the connection to the kernel. Run must have returned.
-func (p *Paths) Close() { p.u.Close() }
+func (p *Paths) Close() {
+	p.u.Close()
+	p.policies.close()
+}
 
 // Want says to which addresses the way is of interest from now on, and to which
 // no more. The way to each of add is told soon, also where it was told before.
