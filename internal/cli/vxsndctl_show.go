@@ -61,6 +61,7 @@ func showDetail(b *screen, s *control.Status) {
 		pair("Devices", "%s", devices(s))
 		pair("VNIs", "%s", kernelVNIs(k))
 		pair("Flooded by raw", "%s", rawVNIs(k))
+		pair("Pending", "%d", k.Pending)
 		pair("Flooded", "%d packets, %d copies", k.Packets, k.Copies)
 		pair("Left to raw", "%s", counts(k.HandedUp))
 		pair("Memory", "%d bytes of members", k.Bytes)

@@ -210,7 +210,7 @@ func TestVxsndctlScript(t *testing.T) {
 				Devices: []string{"eth0", "eth1"},
 				Kernel: &control.Kernel{
 					Hook: "tcx", VNIs: 100, Members: 1, Bytes: 2097152, RawVNIs: map[string]int{"too_many_members": 2, "pending": 1, "held": 0},
-					Packets: 1000, Copies: 64000, HandedUp: map[string]uint64{"vni": 7, "sender": 0}, Differences: 1,
+					Pending: 3, Packets: 1000, Copies: 64000, HandedUp: map[string]uint64{"vni": 7, "sender": 0}, Differences: 1,
 				},
 			}
 			return serveControl(path, cannedCommands(s, []control.Peer{}, nil, 1))

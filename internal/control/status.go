@@ -91,6 +91,9 @@ type Kernel struct {
 	Members int            `json:"members"`
 	Bytes   int            `json:"bytes"`
 	RawVNIs map[string]int `json:"raw_vnis,omitempty"`
+	// Pending is what is on its way into the kernel: VTEPs whose way is being found
+	// out, VNIs and devices still to be looked at. 0 is a kernel that is up to date.
+	Pending int `json:"pending"`
 	// Packets were flooded in the kernel, with Copies copies; HandedUp were left to
 	// raw, by reason.
 	Packets  uint64            `json:"packets"`

@@ -15,7 +15,8 @@ import (
 func (n *Node) Commands(base func() control.Status) []control.Command {
 	l := newLister(n.table)
 	return []control.Command{
-		{Name: control.CommandShow, Run: with(func(_ context.Context, _ *struct{}, call *control.Call) error {
+		{Name: control.CommandShow, Run: with(func(ctx context.Context, _ *struct{}, call *control.Call) error {
+			n.sync(ctx)
 			s := base()
 			n.fillStatus(&s)
 			return call.Send(&s)
@@ -24,12 +25,14 @@ func (n *Node) Commands(base func() control.Status) []control.Command {
 			return call.Send(n.shownPeers())
 		})},
 		{Name: control.CommandFDB, Run: with(func(ctx context.Context, a *control.FDBArgs, call *control.Call) error {
+			n.sync(ctx)
 			return n.list(ctx, l, a, call.Send)
 		})},
 		{Name: control.CommandFDBAdd, Changes: true, Run: with(n.addEntry)},
 		{Name: control.CommandFDBDel, Changes: true, Run: with(n.deleteEntry)},
 		{Name: control.CommandFDBFile, Changes: true, Upload: true, Run: with(n.replaceEntries)},
 		{Name: control.CommandVTEP, Run: with(func(ctx context.Context, a *control.VTEPArgs, call *control.Call) error {
+			n.sync(ctx)
 			return n.showVTEP(ctx, l, a, call.Send)
 		})},
 		{Name: control.CommandStats, Run: with(n.stats)},

@@ -3,6 +3,9 @@
 package node
 
 import (
+	"context"
+	"time"
+
 	"vxsnd/internal/config"
 	"vxsnd/internal/control"
 	"vxsnd/internal/flood"
@@ -40,6 +43,24 @@ func (n *Node) kernel() (s tc.Status, ok bool) {
 	return tc.Status{}, false
 }
 
+// A syncer is an engine whose changes and figures come with delay.
+type syncer interface {
+	Sync(context.Context) error
+}
+
+// syncTime is how long an answer waits for figures of now: those of a moment ago
+// are better than none.
+const syncTime = time.Second
+
+// sync has the engine take in what has changed, and what it has flooded count.
+func (n *Node) sync(ctx context.Context) {
+	if e, ok := n.flooding.current().(syncer); ok {
+		ctx, cancel := context.WithTimeout(ctx, syncTime)
+		defer cancel()
+		_ = e.Sync(ctx)
+	}
+}
+
 // NeedsKernel tells whether the node goes on needing the capabilities to flood in
 // the kernel. It is for the time after Listen.
 func (n *Node) NeedsKernel() bool {
@@ -50,14 +71,14 @@ func (n *Node) NeedsKernel() bool {
 // shownKernel is what the management socket shows of the kernel's part.
 func shownKernel(s *tc.Status) *control.Kernel {
 	return &control.Kernel{
-		Hook: s.Hook, VNIs: s.VNIs, Members: s.Members, Bytes: s.Bytes, RawVNIs: s.RawVNIs,
+		Hook: s.Hook, VNIs: s.VNIs, Members: s.Members, Pending: s.Pending, Bytes: s.Bytes, RawVNIs: s.RawVNIs,
 		Packets: s.Packets, Copies: s.Copies, HandedUp: s.HandedUp, Differences: s.Differences,
 	}
 }
 
 func kernelFigures(s *tc.Status) *prom.Kernel {
 	return &prom.Kernel{
-		VNIs: s.VNIs, Members: s.Members, Bytes: s.Bytes, Devices: len(s.Devices), RawVNIs: s.RawVNIs,
+		VNIs: s.VNIs, Members: s.Members, Pending: s.Pending, Bytes: s.Bytes, Devices: len(s.Devices), RawVNIs: s.RawVNIs,
 		Packets: s.Packets, Copies: s.Copies, HandedUp: s.HandedUp, Differences: s.Differences,
 	}
 }

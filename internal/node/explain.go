@@ -79,6 +79,7 @@ func (x *explainer) run(ctx context.Context, args *control.ExplainArgs, call *co
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	x.sync(ctx)
 	head, dests, err := x.explainPacket(ctx, &p)
 	if err != nil {
 		return err

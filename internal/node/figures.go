@@ -3,6 +3,7 @@
 package node
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 // caller to add: Started, FailedChecks, LogLinesLost, Clients. It may be called
 // concurrently.
 func (n *Node) Figures() prom.Figures {
+	n.sync(context.Background())
 	c := n.config()
 	f := prom.Figures{
 		Alive: n.Alive() == nil, Flood: n.flooding.counters(), Latency: n.latency.Load(),

@@ -70,7 +70,7 @@ func (n *Node) members(now fdb.Time, vni vxlan.VNI) int {
 }
 
 // stats sends figures of traffic.
-func (n *Node) stats(_ context.Context, args *control.StatsArgs, call *control.Call) error {
+func (n *Node) stats(ctx context.Context, args *control.StatsArgs, call *control.Call) error {
 	var vnis []vxlan.VNI
 	if args.VNI != nil {
 		vni, err := checkVNI(*args.VNI)
@@ -79,6 +79,7 @@ func (n *Node) stats(_ context.Context, args *control.StatsArgs, call *control.C
 		}
 		vnis = []vxlan.VNI{vni}
 	}
+	n.sync(ctx)
 	head := control.Stats{At: time.Now(), Monotonic: int64(clock())}
 	var rows []metrics.VNITotal
 	var other metrics.VNICount

@@ -4,6 +4,7 @@ package node
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -89,6 +90,7 @@ func counted(n int, what string) string {
 // Summary writes to the log what the table holds: its numbers, and the VNIs with
 // the most members, up to a bound.
 func (n *Node) Summary() {
+	n.sync(context.Background())
 	s := n.table.Stats()
 	f := logrus.Fields{"vnis": s.VNIs, "members": s.Members, "entries": s.Entries}
 	for src, count := range s.BySource {

@@ -83,6 +83,8 @@ type dests struct {
 	byAddr map[uint32]uint32
 	free   []uint32
 	tell   []uint32 // whose first use came, or last use went
+	// pending is how many that are in use have a limit of limitPending.
+	pending int
 	// use is how many destinations name a device, dying how many batches of garbage,
 	// parallel to devices; 0 is none.
 	use, dying []int
@@ -116,7 +118,9 @@ func (d *dests) hold(addr uint32) (uint32, error) {
 		d.all[i] = destination{addr: addr}
 		d.tell = append(d.tell, i)
 	}
-	d.all[i].uses++
+	if d.all[i].uses++; d.all[i].uses == 1 && d.limits[i] == limitPending {
+		d.pending++
+	}
 	return i, nil
 }
 
@@ -125,6 +129,9 @@ func (d *dests) release(i uint32) {
 	e := &d.all[i]
 	if e.uses--; e.uses == 0 {
 		d.tell = append(d.tell, i)
+		if d.limits[i] == limitPending {
+			d.pending--
+		}
 	}
 }
 
@@ -221,6 +228,14 @@ func (d *dests) limit(ts []turnoff, of func(*turnoff) limit) (changed []bool) {
 		}
 		if changed == nil {
 			changed = make([]bool, len(d.all))
+		}
+		if d.all[t.dest].uses > 0 {
+			switch limitPending {
+			case l:
+				d.pending++
+			case d.limits[t.dest]:
+				d.pending--
+			}
 		}
 		d.limits[t.dest], changed[t.dest] = l, true
 	}

@@ -144,6 +144,8 @@ type mirror struct {
 	pass    pass
 	ticked  fdb.Time // when expiries were looked at last
 	looked  fdb.Time // when what the program counted was taken in last
+	syncing chan struct{}
+	synced  fdb.Time // before which no other sync begins
 
 	gone    garbage      // what the program may still look at
 	dying   chan garbage // to wait for a grace period
@@ -168,6 +170,7 @@ type mirror struct {
 	asked     map[vxlan.VNI]bool // to hold, or not to
 	answers   []chan struct{}    // to who asked
 	changed   map[netip.Addr]underlay.Path
+	nextSync  chan struct{} // nil if nobody asks for it
 	published mirrorStatus
 	reasons   [numReasons]int
 }
@@ -219,6 +222,9 @@ type mirrorStatus struct {
 	// Segments hold the members, Bytes in all: 32 MiB for a million members in VNIs
 	// of 250 to 4000, 40 MiB in VNIs of 25.
 	Segments, Bytes int
+	// Pending are VTEPs whose way is being found out, and VNIs that are still to be
+	// looked at.
+	Pending int
 	// Turned is when the mirror was at work last, and Synced when it had compared all
 	// of the table with the maps.
 	Turned, Synced fdb.Time
@@ -301,6 +307,9 @@ func (m *mirror) status() mirrorStatus {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.published
+	if s.Turned == 0 {
+		s.Pending = 1 // nothing is read yet
+	}
 	s.RawVNIs = make(map[string]int, numReasons)
 	for why, n := range m.reasons {
 		if n > 0 && reason(why) != inKernel {
@@ -315,6 +324,10 @@ func (m *mirror) publish() {
 	s := &m.stats
 	s.Turned = m.clock()
 	s.VNIs, s.KernelVNIs = len(m.list), m.raws[inKernel]
+	s.Pending = len(m.queue) + m.dests.pending
+	if m.pass.urgent {
+		s.Pending += max(1, len(m.pass.vnis))
+	}
 	s.Segments = m.blocks.segments
 	s.Bytes = s.Segments * segmentBytes
 	m.mu.Lock()

@@ -106,20 +106,14 @@ func (m *mirror) wait(ctx context.Context) error {
 }
 
 func (m *mirror) turns(ctx context.Context) error {
-	tick := time.NewTicker(m.tick())
-	defer tick.Stop()
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
-		hold := m.now.hold
 		if more := m.turn(); more {
 			if ctx.Err() != nil {
 				return nil
 			}
 			continue
-		}
-		if hold != m.now.hold {
-			tick.Reset(m.tick())
 		}
 		pause.Reset(settle)
 		select {
@@ -130,12 +124,13 @@ func (m *mirror) turns(ctx context.Context) error {
 		if !m.pass.done() {
 			continue
 		}
+		pause.Reset(m.awake().Sub(m.clock()))
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-m.feed.C():
 		case <-m.wake:
-		case <-tick.C:
+		case <-pause.C:
 		case g := <-m.waiting:
 			m.release(g)
 		}
@@ -149,6 +144,17 @@ func (m *mirror) tick() time.Duration {
 		return tickEvery
 	}
 	return min(tickEvery, max(m.now.hold/8, settle))
+}
+
+// awake returns when there is something to do because of the time alone.
+func (m *mirror) awake() fdb.Time {
+	at := m.ticked.Add(m.tick())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.nextSync != nil {
+		at = min(at, m.synced)
+	}
+	return at
 }
 
 // turn does some of what there is to do, and tells whether there is more that
@@ -177,6 +183,9 @@ func (m *mirror) turn() (more bool) {
 		m.update(v)
 	}
 	m.compare(now)
+	if done := m.endSync(); done != nil {
+		answers = append(answers, done)
+	}
 	m.finish()
 	m.publish()
 	for _, done := range answers {
@@ -220,6 +229,7 @@ func (m *mirror) requests() (answers []chan struct{}) {
 	m.mu.Lock()
 	wanted, asked, changed, answers := m.wanted, m.asked, m.changed, m.answers
 	m.wanted, m.asked, m.changed, m.answers = nil, nil, nil, nil
+	m.beginSync()
 	m.mu.Unlock()
 	if wanted != nil {
 		m.now = wanted.sound()

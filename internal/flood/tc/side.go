@@ -54,9 +54,11 @@ type side struct {
 	mu       sync.Mutex // guards what follows
 	names    []string   // of the devices that the settings name
 	used     []underlay.PathDevice
+	asked    int // how often these two were set
+	placed   int // asked of when the program was put where they say
 	attached map[int]*place
-	cleaned  bool // clean was called
-	services map[netip.Addr]struct{}
+	cleaned  bool                    // clean was called
+	services map[netip.Addr]struct{} // nil before they are known
 	count    metrics.FloodCount
 	up       [numUps]uint64 // in the end; before, the kernel has it
 }
@@ -68,7 +70,7 @@ func (t *Tc) open() (s *side, err error) {
 	t.mu.Unlock()
 	s = &side{
 		engine: t, names: names, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		attached: make(map[int]*place), services: make(map[netip.Addr]struct{}),
+		attached: make(map[int]*place),
 	}
 	defer func() {
 		if err != nil {
@@ -137,6 +139,7 @@ func (s *side) configure(m mirrorSettings, names []string) {
 	s.mirror.configure(m)
 	s.mu.Lock()
 	s.names = names
+	s.asked++
 	s.mu.Unlock()
 	s.poke()
 }
@@ -267,6 +270,13 @@ func (s *side) tell(out *Status) {
 	maps.Copy(out.RawVNIs, m.RawVNIs)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	out.Pending = m.Pending
+	if s.services == nil {
+		out.Pending++
+	}
+	if s.asked != s.placed {
+		out.Pending++
+	}
 	for _, p := range s.attached {
 		out.Devices, out.Hook = append(out.Devices, p.name), p.how
 	}

@@ -23,6 +23,9 @@ type Status struct {
 	// reason: it has all that there are.
 	VNIs, Members int
 	RawVNIs       map[string]int
+	// Pending is what is on its way into the kernel: VTEPs whose way is being found
+	// out, VNIs and devices still to be looked at. It is 0 where the kernel is up to date.
+	Pending int
 	// Bytes is the memory of the members' records.
 	Bytes int
 	// Packets and Copies are those of the kernel, which are among Counters.

@@ -334,7 +334,7 @@ func (t *Tc) SetTap(tap *flood.Tap) { t.cfg.Raw.SetTap(tap) }
 func (t *Tc) Backlog() (receive, send int) { return t.cfg.Raw.Backlog() }
 
 // Counters returns the figures of raw and of the kernel, the latter as of some
-// moment in the last second.
+// moment in the last second, or since the last Sync.
 func (t *Tc) Counters() metrics.FloodCount {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -225,6 +225,7 @@ func (m *mirror) remove(v *vni) {
 			})
 			return // it has no members there, and is removed with the next comparison
 		}
+		m.fold(v.id, v.slot) // and again when no packet finds it any more
 		m.gone.slots = append(m.gone.slots, v.slot)
 	}
 	m.raws[v.why]--

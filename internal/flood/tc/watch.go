@@ -27,6 +27,7 @@ type place struct {
 func (s *side) use(ds []underlay.PathDevice) {
 	s.mu.Lock()
 	s.used = ds
+	s.asked++
 	s.mu.Unlock()
 	s.poke()
 }
@@ -69,10 +70,11 @@ func (s *side) look() {
 
 // place puts the program where it is to be, and takes it away elsewhere.
 func (s *side) place() {
-	want := s.wanted()
+	want, asked := s.wanted()
 	s.detach(want)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.placed = asked
 	for index, name := range want {
 		if s.attached[index] != nil {
 			continue
@@ -111,17 +113,18 @@ func (s *side) refuse(name string, err error) {
 	})
 }
 
-// wanted returns the devices where the program is to be.
-func (s *side) wanted() map[int]string {
+// wanted returns the devices where the program is to be, and how often that was
+// asked for by then.
+func (s *side) wanted() (want map[int]string, asked int) {
 	s.mu.Lock()
-	names, used := s.names, s.used
+	names, used, asked := s.names, s.used, s.asked
 	s.mu.Unlock()
-	want := make(map[int]string)
+	want = make(map[int]string)
 	if len(names) == 0 {
 		for _, d := range used {
 			want[d.Index] = d.Name
 		}
-		return want
+		return want, asked
 	}
 	for _, name := range names {
 		switch d, err := net.InterfaceByName(name); {
@@ -133,7 +136,7 @@ func (s *side) wanted() map[int]string {
 			want[d.Index] = name
 		}
 	}
-	return want
+	return want, asked
 }
 
 // detach takes the program away from devices that are not wanted.

@@ -62,7 +62,10 @@ type Kernel struct {
 	// Bytes of memory, on so many Devices. RawVNIs are left to raw, by reason.
 	VNIs, Members, Bytes, Devices int
 	RawVNIs                       map[string]int
-	Packets, Copies               uint64
+	// Pending counts VTEPs whose way is being found out, and VNIs and devices that
+	// are still to be looked at.
+	Pending         int
+	Packets, Copies uint64
 	// HandedUp counts packets that were left to raw, by reason.
 	HandedUp map[string]uint64
 	// Differences counts members that were other ones than those of the table.

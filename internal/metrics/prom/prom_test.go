@@ -55,7 +55,7 @@ func full() prom.Figures {
 		ReceiveQueue: level(), SendQueue: level(),
 		Kernel: &prom.Kernel{
 			VNIs: level(), Members: level(), Bytes: level(), Devices: level(), RawVNIs: map[string]int{"held": level(), "pending": level()},
-			Packets: next(), Copies: next(), HandedUp: names("sender", "vni"), Differences: next(),
+			Pending: 5, Packets: next(), Copies: next(), HandedUp: names("sender", "vni"), Differences: next(),
 		},
 		Latency: metrics.LatencyCount{
 			Bounds: []time.Duration{time.Microsecond, time.Millisecond}, Counts: []uint64{3, 4, 5},
