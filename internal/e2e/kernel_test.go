@@ -95,7 +95,7 @@ func testKernelVTEPs(t *testing.T, e engine) {
 	}{
 		{name: "address on the device", guest: (*lab).addressed, o: netlab.VXLAN{Device: "eth0"}, size: 56},
 		{name: "bridged", guest: (*lab).bridged, o: netlab.VXLAN{Device: "eth0"}, size: 56},
-		{name: "with checksums and marks", guest: (*lab).addressed, o: netlab.VXLAN{Checksum: true, TOS: 1, TTL: 9}, size: 56},
+		{name: "without checksums, with marks", guest: (*lab).addressed, o: netlab.VXLAN{NoChecksum: true, TOS: 1, TTL: 9}, size: 56},
 		{name: "full frames that need fragments", guest: (*lab).bridged, o: netlab.VXLAN{MTU: 1500}, size: 1472},
 		{name: "jumbo underlay", guest: (*lab).addressed, o: netlab.VXLAN{Device: "eth0"}, mtu: 9000, size: 8950 - 28},
 	}

@@ -110,65 +110,6 @@ func (n *Namespace) AddVRF(name string, table uint32) error {
 	return n.add(&netlink.Vrf{LinkAttrs: attrs(name, 0), Table: table})
 }
 
-// VXLAN is the configuration of a kernel VXLAN device. Zero values leave the
-// kernel's defaults, but for Port.
-type VXLAN struct {
-	// VNI is the VXLAN network identifier, up to 24 bits.
-	VNI uint32
-	// Local is the VTEP's address. Every device should have one: without it
-	// the kernel picks the source by route.
-	Local netip.Addr
-	// Remote is where frames go whose destination the device does not know: the
-	// service node. Without it they are dropped.
-	Remote netip.Addr
-	// Port is the UDP port on both sides; 0 is 4789.
-	Port uint16
-	// NoLearning keeps the device from learning MAC addresses from the outer
-	// source of what it receives.
-	NoLearning bool
-	// MTU of the device; 0 leaves the kernel's: 1450 on a 1500 byte underlay
-	// where Device is set, else 1500.
-	MTU int
-	// TTL of the outer packet; 0 is the namespace's default, 64.
-	TTL uint8
-	// TOS of the outer packet; 1 takes over that of the inner.
-	TOS uint8
-	// Checksum makes the device compute the outer UDP checksum over IPv4. Over
-	// IPv6 it is always computed.
-	Checksum bool
-	// Device names the underlay link; empty leaves it to the routes.
-	Device string
-	// MAC is the device's hardware address; nil is a random one.
-	MAC net.HardwareAddr
-}
-
-// AddVXLAN makes a VXLAN device: a kernel VTEP.
-func (n *Namespace) AddVXLAN(name string, o VXLAN) error {
-	if o.Port == 0 {
-		o.Port = 4789
-	}
-	l := &netlink.Vxlan{
-		LinkAttrs: attrs(name, o.MTU),
-		VxlanId:   int(o.VNI),
-		SrcAddr:   o.Local.AsSlice(),
-		Group:     o.Remote.AsSlice(),
-		Port:      int(o.Port),
-		Learning:  !o.NoLearning,
-		TTL:       int(o.TTL),
-		TOS:       int(o.TOS),
-		UDPCSum:   o.Checksum,
-	}
-	l.HardwareAddr = o.MAC
-	if o.Device != "" {
-		d, err := n.nl.LinkByName(o.Device)
-		if err != nil {
-			return n.fail(err, "add vxlan %s over %s", name, o.Device)
-		}
-		l.VtepDevIndex = d.Attrs().Index
-	}
-	return n.add(l)
-}
-
 // SetUp brings a link up.
 func (n *Namespace) SetUp(dev string) error {
 	return n.withLink(dev, "bring up", n.nl.LinkSetUp)

@@ -12,6 +12,79 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// VXLAN is the configuration of a kernel VXLAN device. Zero values leave the
+// kernel's defaults, but for Port.
+type VXLAN struct {
+	// VNI is the VXLAN network identifier, up to 24 bits.
+	VNI uint32
+	// Local is the VTEP's address. Every device should have one: without it
+	// the kernel picks the source by route.
+	Local netip.Addr
+	// Remote is where frames go whose destination the device does not know: the
+	// service node. Without it they are dropped.
+	Remote netip.Addr
+	// Port is the UDP port on both sides; 0 is 4789.
+	Port uint16
+	// NoLearning keeps the device from learning MAC addresses from the outer
+	// source of what it receives.
+	NoLearning bool
+	// MTU of the device; 0 leaves the kernel's: 1450 on a 1500 byte underlay
+	// where Device is set, else 1500.
+	MTU int
+	// TTL of the outer packet; 0 is the namespace's default, 64.
+	TTL uint8
+	// TOS of the outer packet; 1 takes over that of the inner.
+	TOS uint8
+	// NoChecksum makes the device leave the outer UDP checksum zero over IPv4
+	// (noudpcsum). Else, and over IPv6, it is computed, which is the kernel's default.
+	NoChecksum bool
+	// Device names the underlay link; empty leaves it to the routes.
+	Device string
+	// MAC is the device's hardware address; nil is a random one.
+	MAC net.HardwareAddr
+}
+
+// AddVXLAN makes a VXLAN device: a kernel VTEP.
+func (n *Namespace) AddVXLAN(name string, o VXLAN) error {
+	if o.Port == 0 {
+		o.Port = 4789
+	}
+	info, data := linkInfo("vxlan")
+	flag := func(attr int, on bool) { data.AddRtAttr(attr, []byte{map[bool]byte{true: 1}[on]}) }
+	data.AddRtAttr(nl.IFLA_VXLAN_ID, nl.Uint32Attr(o.VNI))
+	data.AddRtAttr(nl.IFLA_VXLAN_PORT, binary.BigEndian.AppendUint16(nil, o.Port))
+	data.AddRtAttr(nl.IFLA_VXLAN_TTL, []byte{o.TTL})
+	data.AddRtAttr(nl.IFLA_VXLAN_TOS, []byte{o.TOS})
+	flag(nl.IFLA_VXLAN_LEARNING, !o.NoLearning)
+	flag(nl.IFLA_VXLAN_UDP_CSUM, !o.NoChecksum)
+	addAddresses(data, o.Local, o.Remote)
+	if o.Device != "" {
+		d, err := n.nl.LinkByName(o.Device)
+		if err != nil {
+			return n.fail(err, "add vxlan %s over %s", name, o.Device)
+		}
+		data.AddRtAttr(nl.IFLA_VXLAN_LINK, nl.Uint32Attr(uint32(d.Attrs().Index)))
+	}
+	var more []nl.NetlinkRequestData
+	if o.MTU != 0 {
+		more = append(more, nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(o.MTU))))
+	}
+	if o.MAC != nil {
+		more = append(more, nl.NewRtAttr(unix.IFLA_ADDRESS, o.MAC))
+	}
+	return n.addVXLAN(name, info, more...)
+}
+
+// addVXLAN makes a VXLAN device of which the netlink package cannot say all, and
+// brings it up.
+func (n *Namespace) addVXLAN(name string, info *nl.RtAttr, more ...nl.NetlinkRequestData) error {
+	parts := append([]nl.NetlinkRequestData{nl.NewIfInfomsg(unix.AF_UNSPEC), nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)), info}, more...)
+	if err := n.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, parts...); err != nil {
+		return n.fail(err, "add vxlan %s", name)
+	}
+	return n.SetUp(name)
+}
+
 // ExternalVXLAN is the configuration of a VXLAN device that carries many VNIs
 // (collect metadata).
 type ExternalVXLAN struct {
@@ -36,12 +109,7 @@ func (n *Namespace) AddExternalVXLAN(name string, o ExternalVXLAN) error {
 		data.AddRtAttr(unix.IFLA_VXLAN_VNIFILTER, []byte{1})
 	}
 	addAddresses(data, o.Local, o.Remote)
-	err := n.request(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, nl.NewIfInfomsg(unix.AF_UNSPEC),
-		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(name)), info)
-	if err != nil {
-		return n.fail(err, "add vxlan %s", name)
-	}
-	return n.SetUp(name)
+	return n.addVXLAN(name, info)
 }
 
 // request has the kernel do what the netlink package has no call for.

@@ -34,7 +34,7 @@ type design struct {
 // addDevice makes a VXLAN device the way commands says.
 func (m *machine) addDevice(s design) error {
 	d := &device{name: "vxlan" + s.vni.String(), addr: guestAddr(s.vni, m.number)}
-	o := netlab.VXLAN{VNI: uint32(s.vni), Local: m.addr, TOS: tosInherit}
+	o := netlab.VXLAN{VNI: uint32(s.vni), Local: m.addr, TOS: tosInherit, NoChecksum: true}
 	if s.remote {
 		o.Remote = nodeAddr
 	}
@@ -81,7 +81,7 @@ func (m *machine) commands(s design) []string {
 		ends += " remote " + nodeAddr.String()
 	}
 	out := []string{
-		fmt.Sprintf("ip link add %s type vxlan id %s dstport %d \\\n           %s tos inherit", dev, s.vni, vxlan.Port, ends),
+		fmt.Sprintf("ip link add %s type vxlan id %s dstport %d \\\n           %s tos inherit noudpcsum", dev, s.vni, vxlan.Port, ends),
 		fmt.Sprintf("ip address add %s/24 dev %s", guestAddr(s.vni, m.number), dev),
 	}
 	if s.notify {
