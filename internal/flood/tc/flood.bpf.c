@@ -374,7 +374,9 @@ static __always_inline void look(struct __sk_buff *skb, struct work *w, __u32 vn
 	__u64 head[SAMPLE_HEAD / 8] = {}, hash = len;
 	__u32 n = len < SAMPLE_HEAD ? len : SAMPLE_HEAD;
 
-	if (n == 0 || bpf_skb_load_bytes(skb, HEAD - VXLAN_LEN, head, n))
+	/* The verifier of Linux 6.1 takes bounds from comparisons of n itself alone. */
+	barrier_var(n);
+	if (n < VXLAN_LEN || n > SAMPLE_HEAD || bpf_skb_load_bytes(skb, HEAD - VXLAN_LEN, head, n))
 		return;
 #pragma unroll
 	for (int i = 0; i < SAMPLE_HEAD / 8; i++) {
