@@ -25,7 +25,11 @@ type ethtoolRequest struct {
 // never fills checksums in by itself, so with the offload on a capture at the
 // other end shows half of one. Segmentation offload, which depends on it, goes
 // too, so no frame is larger than the MTU.
-func (n *Namespace) checksumInSoftware(dev string) error {
+func (n *Namespace) checksumInSoftware(dev string) error { return n.SetChecksumOffload(dev, false) }
+
+// SetChecksumOffload turns the transmit checksum offload of a link on or off. On,
+// as the kernel makes them, a veth hands on what is yet to be computed.
+func (n *Namespace) SetChecksumOffload(dev string, on bool) error {
 	err := n.Do(func() error {
 		s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
@@ -33,6 +37,9 @@ func (n *Namespace) checksumInSoftware(dev string) error {
 		}
 		defer unix.Close(s)
 		v := ethtoolValue{cmd: unix.ETHTOOL_STXCSUM}
+		if on {
+			v.data = 1
+		}
 		r := ethtoolRequest{data: unsafe.Pointer(&v)}
 		copy(r.name[:unix.IFNAMSIZ-1], dev)
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(s), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&r)))
@@ -41,5 +48,5 @@ func (n *Namespace) checksumInSoftware(dev string) error {
 		}
 		return nil
 	})
-	return n.fail(err, "turn off checksum offload of %s", dev)
+	return n.fail(err, "turn checksum offload of %s on or off", dev)
 }

@@ -84,6 +84,12 @@ func (s *site) frame(number int, change ...func(*netlab.Datagram)) []byte {
 func (s *site) sent(number int, change ...func(*netlab.Datagram)) (who string) {
 	s.Helper()
 	check(s, s.far.Send("eth0", s.frame(number, change...)))
+	return s.taker(number)
+}
+
+// taker tells who gets a packet that was sent.
+func (s *site) taker(number int) (who string) {
+	s.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), deadline)
 	defer cancel()
 	b := make([]byte, 2000)

@@ -134,7 +134,7 @@ type facts struct {
 // counters are what the program writes of a VNI.
 type counters struct {
 	Packets, Bytes, Copies, CopyBytes uint64
-	Drops                             [4]uint64
+	Drops                             [numSlotDrops]uint64
 }
 
 func countersOf(s *programSlot) counters {
@@ -157,16 +157,16 @@ func TestEachLiveMemberGetsOneCopy(t *testing.T) {
 		copies  int
 		want    counters
 	}{
-		{"one other", []programMember{me, to(addr(1), good)}, 1, counters{1, length, 1, length, [4]uint64{}}},
-		{"the sender last", []programMember{to(addr(1), good), to(addr(2), good), me}, 2, counters{1, length, 2, 2 * length, [4]uint64{}}},
-		{"nobody else", []programMember{me}, 0, counters{1, length, 0, 0, [4]uint64{slotNoMember: 1}}},
-		{"all others expired", []programMember{me, dead(to(addr(1), good))}, 0, counters{1, length, 0, 0, [4]uint64{slotNoMember: 1}}},
+		{"one other", []programMember{me, to(addr(1), good)}, 1, counters{1, length, 1, length, [numSlotDrops]uint64{}}},
+		{"the sender last", []programMember{to(addr(1), good), to(addr(2), good), me}, 2, counters{1, length, 2, 2 * length, [numSlotDrops]uint64{}}},
+		{"nobody else", []programMember{me}, 0, counters{1, length, 0, 0, [numSlotDrops]uint64{slotNoMember: 1}}},
+		{"all others expired", []programMember{me, dead(to(addr(1), good))}, 0, counters{1, length, 0, 0, [numSlotDrops]uint64{slotNoMember: 1}}},
 		{"one expired", []programMember{to(addr(1), good), me, dead(to(addr(2), good)), to(addr(3), good)}, 2,
-			counters{1, length, 2, 2 * length, [4]uint64{}}},
-		{"ways that fail", []programMember{to(addr(1), lost), to(addr(2), silent), me, to(addr(3), good), to(addr(4), silent)}, 1,
-			counters{1, length, 1, length, [4]uint64{slotUnreachable: 1, slotUnresolved: 2}}},
-		{"no way to anybody", []programMember{me, to(addr(1), lost)}, 0, counters{1, length, 0, 0, [4]uint64{slotUnreachable: 1}}},
-		{"many", many, 299, counters{1, length, 299, 299 * length, [4]uint64{}}},
+			counters{1, length, 2, 2 * length, [numSlotDrops]uint64{}}},
+		{"ways that fail", []programMember{to(addr(1), lost), to(addr(2), silent), me, to(addr(3), good), to(addr(4), silent), to(addr(5), forbidden)}, 1,
+			counters{1, length, 1, length, [numSlotDrops]uint64{slotUnreachable: 1, slotUnresolved: 2, slotRefused: 1}}},
+		{"no way to anybody", []programMember{me, to(addr(1), lost)}, 0, counters{1, length, 0, 0, [numSlotDrops]uint64{slotUnreachable: 1}}},
+		{"many", many, 299, counters{1, length, 299, 299 * length, [numSlotDrops]uint64{}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t)
@@ -234,7 +234,7 @@ func TestCopiesThatTheKernelRefusesAreCounted(t *testing.T) {
 			if got, want := ps[0].Dst, netip.MustParseAddr("203.0.113.2"); got != want {
 				t.Errorf("got a copy to %v, want %v", got, want)
 			}
-			if got, want := countersOf(s), (counters{1, 72, 1, 72, [4]uint64{slotBlocked: 1}}); got != want {
+			if got, want := countersOf(s), (counters{1, 72, 1, 72, [numSlotDrops]uint64{slotBlocked: 1}}); got != want {
 				t.Errorf("got %+v, want %+v", got, want)
 			}
 		})
@@ -288,7 +288,7 @@ func TestTheLargestList(t *testing.T) {
 	if verdict, _ := r.run(frame(77, 64), nil); verdict != done {
 		t.Fatalf("got verdict %d, want %d", int32(verdict), done)
 	}
-	if got, want := countersOf(s), (counters{1, 72, 0, 0, [4]uint64{slotUnreachable: maxCount - 1}}); got != want || records[maxCount-1].Packets != 1 {
+	if got, want := countersOf(s), (counters{1, 72, 0, 0, [numSlotDrops]uint64{slotUnreachable: maxCount - 1}}); got != want || records[maxCount-1].Packets != 1 {
 		t.Errorf("got %+v, %+v of the sender, want %+v", got, records[maxCount-1], want)
 	}
 }

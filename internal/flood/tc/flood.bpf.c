@@ -58,18 +58,26 @@
 #define MEMBER_LEARNED 2 /* its packets extend its life */
 
 /* What became of the packets of a VNI. The order is that of slotDrops. */
-enum { DROP_NO_MEMBER, DROP_UNREACHABLE, DROP_UNRESOLVED, DROP_BLOCKED, NUM_DROPS };
+enum {
+	DROP_NO_MEMBER,
+	DROP_UNREACHABLE, /* this and the next two: of a destination, as user space says */
+	DROP_UNRESOLVED,
+	DROP_REFUSED,
+	DROP_BLOCKED,
+	NUM_DROPS,
+};
 
 /* Why a packet went up. The order is that of upReasons. */
 enum {
 	UP_FOREIGN, /* not for this service node: never counted */
 	UP_STALE,   /* user space has not renewed its lease */
-	UP_HEADER,  /* options, fragments, a checksum, lengths that do not fit */
+	UP_HEADER,  /* options, fragments, lengths that do not fit */
 	UP_TTL,
 	UP_VNI,     /* unknown, or held by raw */
 	UP_LENGTH,  /* larger than the smallest MTU on the way to a member */
 	UP_SENDER,  /* not known, or not any more */
-	UP_ORDER,   /* behind another of its flow */
+	UP_CHECKSUM, /* one of UDP that nobody has verified, or a wrong one */
+	UP_ORDER,    /* behind another of its flow */
 	NUM_UPS,
 };
 
@@ -300,6 +308,8 @@ static __always_inline void dropped(struct result *r, __u64 why)
 {
 	if (why == DROP_UNREACHABLE)
 		r->drops[DROP_UNREACHABLE]++;
+	else if (why == DROP_REFUSED)
+		r->drops[DROP_REFUSED]++;
 	else
 		r->drops[DROP_UNRESOLVED]++;
 }
@@ -363,6 +373,39 @@ static __always_inline __u32 sum16(const struct iphdr *ip)
 	for (int i = 0; i < sizeof(*ip) / 2; i++)
 		sum += word[i];
 	return sum;
+}
+
+/*
+ * verified tells whether a datagram's checksum is known to be right. The device or
+ * the kernel before us may have verified it, the outermost first
+ * (CHECKSUM_UNNECESSARY), or have told the sum of all from the IP header on
+ * (CHECKSUM_COMPLETE), of which that header's share is 0. Else nobody has, or it is
+ * yet to be computed, as a virtual device leaves it (CHECKSUM_PARTIAL).
+ */
+static __always_inline int verified(struct __sk_buff *skb, const struct iphdr *ip, const struct udphdr *udp)
+{
+	if (bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) >= 0)
+		return 1;
+	__s64 told = bpf_csum_update(skb, 0);
+	if (told < 0)
+		return 0;
+	__u64 sum = (__u64)told + ip->saddr + ip->daddr + bpf_htons(IPPROTO_UDP) + udp->len;
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
+/*
+ * change16 stores a word of the UDP header. The IP header's sum stays the same
+ * whatever changes in it; this alone changes that of the packet, which the device
+ * may have told.
+ */
+static __always_inline void change16(struct __sk_buff *skb, __be16 *p, __be16 v)
+{
+	bpf_csum_update(skb, v + (__u16)~*p);
+	*p = v;
 }
 
 /*
@@ -452,8 +495,8 @@ int flood(struct __sk_buff *skb)
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	if (ip->frag_off & bpf_htons(FRAGMENT) || sum != 0xffff || size != sizeof(*ip) + len ||
-	    size != skb->len - ETH_HLEN || len < sizeof(*udp) + VXLAN_LEN || udp->check != 0 ||
-	    skb->gso_size || !(vxlan[0] & VXLAN_I))
+	    size != skb->len - ETH_HLEN || len < sizeof(*udp) + VXLAN_LEN || skb->gso_size ||
+	    !(vxlan[0] & VXLAN_I))
 		return leave(flow, w.now, UP_HEADER);
 	__u8 ttl = ip->ttl;
 	if (ttl <= 1)
@@ -483,6 +526,8 @@ int flood(struct __sk_buff *skb)
 	bpf_loop(n, find_sender, &w, 0);
 	if (!(w.flags & MEMBER_KNOWN))
 		return leave(flow, w.now, UP_SENDER);
+	if (udp->check != 0 && !verified(skb, ip, udp))
+		return leave(flow, w.now, UP_CHECKSUM);
 
 	if (flow && (__s32)(flow->up - *(volatile __u32 *)&flow->done) > 0 && w.now - flow->own < FLOW_END) {
 		__sync_fetch_and_add(&flow->up, 1);
@@ -502,11 +547,10 @@ int flood(struct __sk_buff *skb)
 	ip->id = bpf_get_prandom_u32();
 	ip->check = 0;
 	ip->daddr = 0;
-	if (udp->dest != set->dest_port) {
-		/* It alone changes the sum of the packet, which the device may have computed. */
-		bpf_csum_update(skb, set->dest_port + (__u16)~udp->dest);
-		udp->dest = set->dest_port;
-	}
+	if (udp->dest != set->dest_port)
+		change16(skb, &udp->dest, set->dest_port);
+	if (udp->check != 0)
+		change16(skb, &udp->check, 0);
 	w.sum = sum16(ip);
 	bpf_loop(n, copy, &w, 0);
 

@@ -37,6 +37,7 @@ const (
 const (
 	whyUnreachable = 1
 	whyUnresolved  = 2
+	whyRefused     = 3
 )
 
 // A word is what must change at once of a VNI: how many members it has here,

@@ -46,7 +46,7 @@ type programMember struct {
 type programResult struct {
 	_      structs.HostLayout
 	Copies uint32
-	Drops  [4]uint32
+	Drops  [5]uint32
 }
 
 type programSample struct {
@@ -79,7 +79,7 @@ type programSlot struct {
 	Bytes     uint64
 	Copies    uint64
 	CopyBytes uint64
-	Drops     [4]uint64
+	Drops     [5]uint64
 }
 
 // Names of all BPF objects in the ELF.

@@ -30,9 +30,9 @@ const (
 	// sentPort is the source port of the packets.
 	sentPort = 50000
 
-	// good is the destination whose copies go to eth0, lost one without a way, and
-	// silent one whose next hop does not answer.
-	good, lost, silent = 1, 2, 3
+	// good is the destination whose copies go to eth0, lost one without a way, silent
+	// one whose next hop does not answer, and forbidden one that a route prohibits.
+	good, lost, silent, forbidden = 1, 2, 3, 4
 )
 
 // A rig is the program with maps that a test fills. Frames are run through it in
@@ -81,7 +81,9 @@ func newRig(t testing.TB) *rig {
 	}
 	r.kernel.devices[1] = programDevice{Ifindex: uint32(r.eth0.Index), Mac: [6]byte(r.eth0.MAC)}
 	r.kernel.dests[good].Hop = uint64(makeHop(1, nextHop))
-	r.kernel.dests[lost].Why, r.kernel.dests[silent].Why = whyUnreachable, whyUnresolved
+	for dest, why := range map[int]uint64{lost: whyUnreachable, silent: whyUnresolved, forbidden: whyRefused} {
+		r.kernel.dests[dest].Why = why
+	}
 	return r
 }
 

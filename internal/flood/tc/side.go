@@ -237,7 +237,7 @@ func (s *side) flooded(v vxlan.VNI, c slotCount) {
 
 // dropReasons are those of the program, in its order.
 var dropReasons = [numSlotDrops]metrics.Drop{
-	metrics.DropNoMember, metrics.DropUnreachable, metrics.DropUnresolved, metrics.DropBlocked,
+	metrics.DropNoMember, metrics.DropUnreachable, metrics.DropUnresolved, metrics.DropRefused, metrics.DropBlocked,
 }
 
 // sent takes in what a member sent.

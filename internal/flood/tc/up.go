@@ -14,20 +14,22 @@ const (
 	upVNI
 	upLength
 	upSender
+	upChecksum
 	upOrder
 	numUps
 )
 
 // upNames are stable: they appear in metrics.
 var upNames = [numUps]string{
-	upForeign: "foreign",
-	upStale:   "stale",
-	upHeader:  "header",
-	upTTL:     "ttl",
-	upVNI:     "vni",
-	upLength:  "length",
-	upSender:  "sender",
-	upOrder:   "order",
+	upForeign:  "foreign",
+	upStale:    "stale",
+	upHeader:   "header",
+	upTTL:      "ttl",
+	upVNI:      "vni",
+	upLength:   "length",
+	upSender:   "sender",
+	upChecksum: "checksum",
+	upOrder:    "order",
 }
 
 // String returns the name of the reason.
@@ -44,5 +46,6 @@ const (
 	slotNoMember = iota
 	slotUnreachable
 	slotUnresolved
+	slotRefused
 	slotBlocked
 )
