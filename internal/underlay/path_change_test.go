@@ -61,7 +61,6 @@ func TestPathRouteMoves(t *testing.T) {
 	step(r.AddRoute(from), one)
 	step(r.DeleteAddr("lo", prefix("192.0.2.1/32")), none)
 
-	r.wantNever(t, to, underlay.PathPending)
 	r.wantNever(t, to, underlay.PathUnresolved)
 }
 

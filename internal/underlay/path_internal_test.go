@@ -49,9 +49,8 @@ func TestParseRoute(t *testing.T) {
 	}
 }
 
-// A way that was told stays as it is while a next hop is being resolved, for a
-// moment.
-func TestPathIsPendingForAMoment(t *testing.T) {
+// A way is not relied on while its next hop is being resolved.
+func TestPathIsPending(t *testing.T) {
 	a := netip.MustParseAddr("192.0.2.1")
 	p := &Paths{u: &Underlay{}, told: make(map[netip.Addr]Path)}
 	var told []PathState
@@ -70,13 +69,6 @@ func TestPathIsPendingForAMoment(t *testing.T) {
 	}
 	state(unix.NUD_INCOMPLETE)
 	state(unix.NUD_REACHABLE, PathGood)
-	state(unix.NUD_INCOMPLETE, PathGood)
-	if f.due.IsZero() {
-		t.Error("got nothing to do later, want it looked at again")
-	}
-	state(unix.NUD_REACHABLE, PathGood)
-	state(unix.NUD_INCOMPLETE, PathGood)
-	w.pending = w.pending.Add(-pendingGrace)
 	state(unix.NUD_INCOMPLETE, PathGood, PathPending)
 	state(unix.NUD_FAILED, PathGood, PathPending, PathUnresolved)
 	state(unix.NUD_INCOMPLETE, PathGood, PathPending, PathUnresolved)

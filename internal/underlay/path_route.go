@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,10 +18,9 @@ const questions = 64
 
 // A wanted is an address whose way is followed.
 type wanted struct {
-	addr    netip.Addr
-	route   pathRoute
-	hop     *hop      // where route.state is PathGood
-	pending time.Time // since when its way is not known though one was told; zero if not
+	addr  netip.Addr
+	route pathRoute
+	hop   *hop // where route.state is PathGood
 }
 
 // leavesBy tells whether the way to t leaves by a device.

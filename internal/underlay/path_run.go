@@ -29,10 +29,6 @@ const (
 	// comparePaths bounds for how long a way may be wrong by what the kernel does
 	// not tell, such as an MTU found on the way, or a sysctl(8) that was set.
 	comparePaths = 10 * time.Second
-
-	// pendingGrace is how long a way that was told stays as it is while the next
-	// hop of the one in its place is being resolved, which takes a round trip.
-	pendingGrace = 100 * time.Millisecond
 )
 
 // pathGroups are what the kernel tells of that ways depend on. The kernel says
@@ -45,11 +41,11 @@ var pathGroups = []int{
 // Run follows the kernel until ctx is done, then returns nil. It calls changed
 // with the ways that are others than it told last, a few milliseconds after the
 // kernel knows of them; the map belongs to changed. The way to an address that was
-// wanted only now is not told while it is PathPending; one that was told is told as
-// PathPending where the new one is not known after 100 ms.
+// wanted only now is not told while it is PathPending; one that was told is, as soon
+// as the next hop has to be resolved: the old one may have gone.
 //
-// It calls devices with what Devices returns whenever that has changed; the slice
-// belongs to devices.
+// It calls devices with what Devices returns whenever that has changed, after the
+// ways by these were told; the slice belongs to devices.
 //
 // Neighbours that ways need are resolved, and probed when they are stale, as if
 // packets were sent to them. Run returns an error where that is not permitted.
@@ -131,7 +127,6 @@ type pathFollower struct {
 	doubted map[*hop]struct{}    // those whose state is to be read
 	resolve map[*hop]struct{}    // those to ask for
 	stale   map[*wanted]struct{} // those whose way may have changed
-	waiting map[*wanted]struct{} // those that were told, and are pending
 
 	due  time.Time // when to settle; zero if there is nothing to do
 	rest time.Time // until when nothing is asked
@@ -145,7 +140,7 @@ func newPathFollower(p *Paths, changed func(map[netip.Addr]Path), devices func([
 		wanted: make(map[netip.Addr]*wanted), hops: make(map[neighbour]*hop),
 		links: make(map[int]pathLink), leaving: make(map[int]int),
 		routes: make(map[*wanted]struct{}), doubted: make(map[*hop]struct{}), resolve: make(map[*hop]struct{}),
-		stale: make(map[*wanted]struct{}), waiting: make(map[*wanted]struct{}),
+		stale: make(map[*wanted]struct{}),
 	}
 }
 
@@ -251,7 +246,6 @@ func (f *pathFollower) want() {
 			delete(f.wanted, a)
 			delete(f.routes, t)
 			delete(f.stale, t)
-			delete(f.waiting, t)
 			f.sorted = nil
 		}
 	}

@@ -6,19 +6,10 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"time"
 )
 
 // tell hands out the ways that have changed, and the devices.
 func (f *pathFollower) tell() {
-	now := time.Now()
-	for t := range f.waiting {
-		if now.Sub(t.pending) >= pendingGrace {
-			f.stale[t] = struct{}{}
-		} else {
-			f.soon(t.pending.Add(pendingGrace).Sub(now))
-		}
-	}
 	if len(f.stale) == 0 && !f.moved {
 		return
 	}
@@ -30,18 +21,6 @@ func (f *pathFollower) tell() {
 			t.hop.fresh = false
 		}
 		way, told := f.path(t), f.p.told[t.addr]
-		if way.State == PathPending && told.State != PathPending {
-			if t.pending.IsZero() {
-				t.pending = now
-				f.waiting[t] = struct{}{}
-				f.soon(pendingGrace)
-			}
-			if now.Sub(t.pending) < pendingGrace {
-				continue
-			}
-		}
-		t.pending = time.Time{}
-		delete(f.waiting, t)
 		if way != told {
 			f.p.told[t.addr], out[t.addr] = way, way
 		}
@@ -51,11 +30,11 @@ func (f *pathFollower) tell() {
 	f.p.devices = list
 	f.p.mu.Unlock()
 	clear(f.stale)
-	if news {
-		f.tellDevices(slices.Clone(list))
-	}
 	if len(out) > 0 {
 		f.changed(out)
+	}
+	if news {
+		f.tellDevices(slices.Clone(list))
 	}
 }
 

@@ -7,9 +7,11 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"vxsnd/internal/fdb"
 	"vxsnd/internal/underlay"
 )
 
@@ -64,6 +66,9 @@ type destination struct {
 	uses int    // by VNIs
 	told bool   // paths is asked for the way
 	path underlay.Path
+	// since is when the way was not known first, and left when the last VNI let go of
+	// it, 0 while one has it.
+	since, left fdb.Time
 }
 
 // A device is an outgoing device as hops name it.
@@ -82,9 +87,14 @@ type dests struct {
 	limits []limit       // parallel to all
 	byAddr map[uint32]uint32
 	free   []uint32
-	tell   []uint32 // whose first use came, or last use went
+	drop   []netip.Addr // of which paths is to be told
+	tell   []uint32     // whose first use came, or last use went
 	// pending is how many that are in use have a limit of limitPending.
 	pending int
+	// kept is how many are followed that nobody uses, and checked when their time was
+	// looked at last.
+	kept    int
+	checked fdb.Time
 	// use is how many destinations name a device, dying how many batches of garbage,
 	// parallel to devices; 0 is none.
 	use, dying []int
@@ -102,9 +112,12 @@ func newDests(memory []programDest, devices []programDevice, paths Paths) *dests
 
 // hold returns the index of the destination of an address, which somebody uses
 // from now on.
-func (d *dests) hold(addr uint32) (uint32, error) {
+func (d *dests) hold(now fdb.Time, addr uint32) (uint32, error) {
 	i, ok := d.byAddr[addr]
 	if !ok {
+		if len(d.free) == 0 && len(d.all) == len(d.memory) && d.kept > 0 {
+			d.forgetKept(func(*destination) bool { return true })
+		}
 		switch n := len(d.free); {
 		case n > 0:
 			i, d.free = d.free[n-1], d.free[:n-1]
@@ -115,10 +128,15 @@ func (d *dests) hold(addr uint32) (uint32, error) {
 			d.all, d.limits = append(d.all, destination{}), append(d.limits, limitPending)
 		}
 		d.byAddr[addr] = i
-		d.all[i] = destination{addr: addr}
+		d.all[i] = destination{addr: addr, since: now}
 		d.tell = append(d.tell, i)
 	}
-	if d.all[i].uses++; d.all[i].uses == 1 && d.limits[i] == limitPending {
+	e := &d.all[i]
+	if e.left != 0 {
+		e.left = 0
+		d.kept--
+	}
+	if e.uses++; e.uses == 1 && d.limits[i] == limitPending {
 		d.pending++
 	}
 	return i, nil
@@ -135,33 +153,64 @@ func (d *dests) release(i uint32) {
 	}
 }
 
+const (
+	// keepWay is for how long the way to a VTEP is followed that no VNI has any more,
+	// so that one which comes again finds it, and keptWays is for how many.
+	keepWay  = time.Minute
+	keptWays = 1024
+)
+
 // settle forgets destinations that nobody uses, and tells paths who is of
 // interest.
-func (d *dests) settle() {
-	if len(d.tell) == 0 {
-		return
+func (d *dests) settle(now fdb.Time) {
+	if d.kept > 0 && now.Sub(d.checked) >= keepWay/64 {
+		d.checked = now
+		d.forgetKept(func(e *destination) bool {
+			return now.Sub(e.left) >= keepWay || e.path.State != underlay.PathGood
+		})
 	}
-	var add, drop []netip.Addr
+	var add []netip.Addr
 	for _, i := range d.tell {
 		switch e := &d.all[i]; {
 		case e.uses > 0 && !e.told:
 			e.told = true
 			add = append(add, address(e.addr))
-		case e.uses == 0 && e.addr != 0:
-			if e.told {
-				drop = append(drop, address(e.addr))
-			}
-			d.leave(i)
-			atomic.StoreUint64(&d.memory[i].Hop, 0)
-			delete(d.byAddr, e.addr)
-			*e, d.limits[i] = destination{}, limitPending
-			d.free = append(d.free, i)
+		case e.uses > 0 || e.addr == 0 || e.left != 0:
+		case e.path.State == underlay.PathGood && d.kept < keptWays:
+			e.left = now
+			d.kept++
+		default:
+			d.forget(i)
 		}
 	}
 	d.tell = d.tell[:0]
-	if len(add)+len(drop) > 0 {
-		d.paths.Want(add, drop)
+	if len(add)+len(d.drop) > 0 {
+		d.paths.Want(add, d.drop)
+		d.drop = nil
 	}
+}
+
+// forgetKept forgets some of the destinations that nobody uses.
+func (d *dests) forgetKept(which func(*destination) bool) {
+	for i := range d.all {
+		if e := &d.all[i]; e.left != 0 && which(e) {
+			d.kept--
+			d.forget(uint32(i))
+		}
+	}
+}
+
+// forget forgets a destination that nobody uses.
+func (d *dests) forget(i uint32) {
+	e := &d.all[i]
+	if e.told {
+		d.drop = append(d.drop, address(e.addr))
+	}
+	d.leave(i)
+	atomic.StoreUint64(&d.memory[i].Hop, 0)
+	delete(d.byAddr, e.addr)
+	*e, d.limits[i] = destination{}, limitPending
+	d.free = append(d.free, i)
 }
 
 // leave has destination i name no device any more.
@@ -245,8 +294,11 @@ func (d *dests) limit(ts []turnoff, of func(*turnoff) limit) (changed []bool) {
 // store puts the way to a destination into the maps. A way that is pending or
 // unfit is not there: raw has the lists, and packets that are under way still
 // take the one of before.
-func (d *dests) store(t *turnoff) {
-	d.all[t.dest].path = t.path
+func (d *dests) store(now fdb.Time, t *turnoff) {
+	e := &d.all[t.dest]
+	if e.path = t.path; t.path.State == underlay.PathPending {
+		e.since = now
+	}
 	r := &d.memory[t.dest]
 	switch t.path.State {
 	case underlay.PathPending, underlay.PathUnfit:
@@ -280,8 +332,8 @@ func (d *dests) device(v device) (int, bool) {
 	return n, true
 }
 
-// forget lets go of devices that were idle before a grace period.
-func (d *dests) forget(idle []int) {
+// forgetDevices lets go of devices that were idle before a grace period.
+func (d *dests) forgetDevices(idle []int) {
 	for _, n := range idle {
 		if d.dying[n]--; d.use[n] == 0 && d.dying[n] == 0 {
 			d.known[n] = device{}

@@ -239,18 +239,18 @@ func newFakePaths(t testing.TB) *fakePaths {
 }
 
 func (p *fakePaths) Want(add, drop []netip.Addr) {
+	for _, a := range drop {
+		if !p.wanted[a] {
+			p.t.Errorf("%v is dropped and was not wanted", a)
+		}
+		delete(p.wanted, a)
+	}
 	for _, a := range add {
 		if p.wanted[a] {
 			p.t.Errorf("%v is wanted twice", a)
 		}
 		p.wanted[a] = true
 		p.news = append(p.news, a)
-	}
-	for _, a := range drop {
-		if !p.wanted[a] {
-			p.t.Errorf("%v is dropped and was not wanted", a)
-		}
-		delete(p.wanted, a)
 	}
 }
 

@@ -146,6 +146,9 @@ type mirror struct {
 	looked  fdb.Time // when what the program counted was taken in last
 	syncing chan struct{}
 	synced  fdb.Time // before which no other sync begins
+	lates   []*vni   // those with late members, and others
+	// lateUntil is the earliest time of these.
+	lateUntil fdb.Time
 
 	gone    garbage      // what the program may still look at
 	dying   chan garbage // to wait for a grace period
@@ -192,6 +195,10 @@ type vni struct {
 	// dests are the destinations of the members, parallel to the block; kept too
 	// where the way to one of them, or somebody who looks, keeps the VNI with raw.
 	dests []uint32
+	// late are the destinations of members that are not in the block yet, until that
+	// time.
+	late      []uint32
+	lateUntil fdb.Time
 }
 
 // garbage is what is let go of after a grace period.
@@ -249,6 +256,7 @@ func newMirror(o mirrorOptions) *mirror {
 		dying:         make(chan garbage, 1),
 		waiting:       make(chan garbage, 1),
 		wake:          make(chan struct{}, 1),
+		lateUntil:     fdb.Never,
 	}
 	m.looked, m.ticked = o.clock(), o.clock()
 	m.storeHold()
@@ -272,12 +280,20 @@ func (m *mirror) configure(s mirrorSettings) {
 // hold keeps a VNI with raw, or gives it back. The channel that it returns is
 // closed when that is in force, for packets that come from then on.
 func (m *mirror) hold(v vxlan.VNI, on bool) <-chan struct{} {
-	done := make(chan struct{})
 	m.mu.Lock()
 	if m.asked == nil {
 		m.asked = make(map[vxlan.VNI]bool)
 	}
 	m.asked[v] = on
+	m.mu.Unlock()
+	return m.inForce()
+}
+
+// inForce returns a channel that is closed when what was asked for, and the ways that
+// were told, are in the maps.
+func (m *mirror) inForce() <-chan struct{} {
+	done := make(chan struct{})
+	m.mu.Lock()
 	m.answers = append(m.answers, done)
 	m.mu.Unlock()
 	m.poke()

@@ -58,6 +58,7 @@ func TestListsFollowTheTable(t *testing.T) {
 	if _, ok := g.k.vnis.Load(uint32(someVNI)); ok {
 		t.Error("a VNI without members is still in the kernel")
 	}
+	g.pass(keepWay + time.Second)
 	if len(g.paths.wanted) > 0 || g.m.status().VNIs != 0 {
 		t.Errorf("got %v wanted and %+v, want nothing", g.paths.wanted, g.m.status())
 	}
@@ -96,6 +97,8 @@ func TestReasonsForRaw(t *testing.T) {
 				g.leave(someVNI, vteps(4)...)
 				g.path = func(netip.Addr) underlay.Path { return underlay.Path{} }
 				g.join(someVNI, time.Hour, vteps(9)...)
+				g.settle()
+				g.now.Add(int64(lateTime))
 			},
 			func(g *mirrorRig) {
 				g.leave(someVNI, vteps(9)...)

@@ -4,6 +4,7 @@ package tc
 
 import (
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -88,10 +89,10 @@ func (m *mirror) place(now fdb.Time, v *vni, same bool, mtu int) (mended int) {
 }
 
 // joined counts the members in the buffer that match has not found in the list of
-// before.
-func (m *mirror) joined() (n int) {
-	for _, from := range m.from {
-		if from < 0 {
+// before, and that were not left out of it.
+func (m *mirror) joined(v *vni) (n int) {
+	for i, from := range m.from {
+		if from < 0 && !slices.Contains(v.late, m.next[i]) {
 			n++
 		}
 	}

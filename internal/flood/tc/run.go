@@ -148,7 +148,7 @@ func (m *mirror) tick() time.Duration {
 
 // awake returns when there is something to do because of the time alone.
 func (m *mirror) awake() fdb.Time {
-	at := m.ticked.Add(m.tick())
+	at := min(m.ticked.Add(m.tick()), m.lateUntil)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.nextSync != nil {
@@ -175,6 +175,7 @@ func (m *mirror) turn() (more bool) {
 		m.looked = now
 		m.activity()
 	}
+	m.admit(now)
 	m.work = 0
 	for len(m.queue) > 0 && m.work < turnWork {
 		v := m.queue[0]
@@ -317,13 +318,13 @@ func (m *mirror) release(g garbage) {
 		m.fold(vxlan.VNI(m.maps.slots[slot].Vni), slot)
 	}
 	m.spare = append(m.spare, g.slots...)
-	m.dests.forget(g.idle)
+	m.dests.forgetDevices(g.idle)
 }
 
 // finish tells of new destinations, and has what is not used any more let go of
 // when the program cannot look at it any more.
 func (m *mirror) finish() {
-	m.dests.settle()
+	m.dests.settle(m.clock())
 	m.gone.idle = append(m.gone.idle, m.dests.idle...)
 	m.dests.idle = m.dests.idle[:0]
 	if m.gone.empty() {

@@ -78,17 +78,20 @@ func (m *mirror) update(id vxlan.VNI) (mended int) {
 	if why != inKernel && why != held {
 		m.toRaw(v, why)
 		m.keep(v, nil)
+		m.forgetLate(v)
 		return 0
 	}
 	same, ok := m.match(v)
 	if !ok {
 		m.toRaw(v, noRoom)
 		m.keep(v, nil)
+		m.forgetLate(v)
 		return 0
 	}
 	if v.count > 0 {
-		mended = m.joined() + m.left(now, m.block(v.at, v.count))
+		mended = m.joined(v) + m.left(now, m.block(v.at, v.count))
 	}
+	m.leaveOut(now, v, why)
 	mtu := 0
 	if why == inKernel {
 		mtu, why = m.ways(m.next)
@@ -142,7 +145,7 @@ func (m *mirror) match(v *vni) (same, ok bool) {
 				continue
 			}
 		}
-		n, err := d.hold(addr)
+		n, err := d.hold(m.clock(), addr)
 		if err != nil {
 			m.full(err)
 			m.dropNew()
@@ -218,6 +221,7 @@ func (m *mirror) discard(v *vni, b block) {
 func (m *mirror) remove(v *vni) {
 	m.toRaw(v, v.why)
 	m.keep(v, nil)
+	m.forgetLate(v)
 	if v.listed {
 		if err := m.maps.deleteVNI(uint32(v.id)); err != nil {
 			m.repeats.Do("delete", func(count int) {

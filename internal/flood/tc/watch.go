@@ -46,7 +46,7 @@ func (s *side) watch(ctx context.Context) error {
 				s.flows.forget(s.engine.cfg.Clock())
 			}
 		}
-		if err := s.engine.inside(func() error { s.look(); s.place(); return nil }); err != nil {
+		if err := s.engine.inside(func() error { s.look(); s.place(ctx); return nil }); err != nil {
 			return err
 		}
 	}
@@ -69,9 +69,15 @@ func (s *side) look() {
 }
 
 // place puts the program where it is to be, and takes it away elsewhere.
-func (s *side) place() {
+func (s *side) place(ctx context.Context) {
 	want, asked := s.wanted()
 	s.detach(want)
+	// The ways by a device that has come are there before packets that come by it.
+	select {
+	case <-s.mirror.inForce():
+	case <-ctx.Done():
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.placed = asked

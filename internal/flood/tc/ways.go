@@ -15,8 +15,9 @@ import (
 func (m *mirror) redirect(paths map[netip.Addr]underlay.Path) {
 	ts := m.dests.plan(paths)
 	m.again(m.dests.tighten(ts))
+	now := m.clock()
 	for i := range ts {
-		m.dests.store(&ts[i])
+		m.dests.store(now, &ts[i])
 	}
 	m.again(m.dests.loosen(ts))
 }
@@ -26,8 +27,12 @@ func (m *mirror) again(changed []bool) {
 	if changed == nil {
 		return
 	}
+	is := func(i uint32) bool { return changed[i] }
 	for _, v := range m.list {
-		if !slices.ContainsFunc(v.dests, func(i uint32) bool { return changed[i] }) {
+		if slices.ContainsFunc(v.late, is) {
+			m.mark(v.id)
+		}
+		if !slices.ContainsFunc(v.dests, is) {
 			continue
 		}
 		mtu, why := m.ways(v.dests)

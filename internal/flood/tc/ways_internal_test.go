@@ -60,14 +60,14 @@ func TestTightWaysComeAfterTheirLists(t *testing.T) {
 	if v := g.r.list(g.clock(), someVNI); v.mtu != 1400 || v.copies[0].mac != goodPath(0, 1500).NextHop {
 		t.Errorf("got %+v, want the MTU of after and the way of before", v)
 	}
-	g.m.dests.store(&ts[0])
+	g.m.dests.store(g.clock(), &ts[0])
 	g.m.again(g.m.dests.loosen(ts))
 	ts = g.m.dests.plan(map[netip.Addr]underlay.Path{vtep(1): goodPath(5, 9000)})
 	g.m.again(g.m.dests.tighten(ts))
 	if v := g.r.list(g.clock(), someVNI); v.mtu != 1400 {
 		t.Errorf("got %+v, want the MTU of before", v)
 	}
-	g.m.dests.store(&ts[0])
+	g.m.dests.store(g.clock(), &ts[0])
 	g.m.again(g.m.dests.loosen(ts))
 	if v := g.r.list(g.clock(), someVNI); v.mtu != 1500 {
 		t.Errorf("got %+v, want the MTU of after", v)
@@ -135,6 +135,7 @@ func TestRoomForDestinationsRunsOut(t *testing.T) {
 	g.settle()
 	g.leave(2, vteps(3, 4, 5)...)
 	g.settle()
+	g.pass(keepWay + time.Second)
 	if len(g.paths.wanted) != 3 || len(g.m.dests.byAddr) != 3 {
 		t.Errorf("got %v, want those of the other VNI", g.paths.wanted)
 	}
