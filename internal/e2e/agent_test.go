@@ -19,13 +19,14 @@ type agent struct {
 	*machine
 	conn *net.UDPConn
 	to   netip.AddrPort
+	node *node // nil where any of several may answer
 }
 
 // agent opens the registration daemon's socket on the machine: it sends from
 // the port that it is answered at.
 func (m *machine) agent(n *node) *agent {
 	m.lab.t.Helper()
-	return &agent{m, m.listen(ctlPort), netip.AddrPortFrom(n.addr, ctlPort)}
+	return &agent{m, m.listen(ctlPort), netip.AddrPortFrom(n.addr, ctlPort), n}
 }
 
 // write sends bytes as they are.
@@ -90,7 +91,8 @@ func (a *agent) ask(vnis ...vxlan.VNI) map[vxlan.VNI][]netip.Addr {
 }
 
 // register makes addresses members of a VNI under an identifier, by a version 3
-// message that asks for no answer, and waits until the node has taken it in.
+// message that asks for no answer, and waits until the node has taken it in, and
+// floods to them. It has done so between before and after.
 func (a *agent) register(vni vxlan.VNI, holdtime uint32, id uint64, addrs ...netip.Addr) (before, after time.Time) {
 	a.lab.t.Helper()
 	if len(addrs) == 0 {
@@ -102,7 +104,17 @@ func (a *agent) register(vni vxlan.VNI, holdtime uint32, id uint64, addrs ...net
 		VNIs: []vxfld.VNIMembers{{VNI: vni, Addrs: addrs}},
 	})
 	a.ask()
-	return before, time.Now()
+	after = time.Now()
+	a.settled()
+	return before, after
+}
+
+// settled waits until the node floods to those who have registered.
+func (a *agent) settled() {
+	a.lab.t.Helper()
+	if a.node != nil {
+		a.node.settled()
+	}
 }
 
 // members returns what a message lists, by VNI.
@@ -123,7 +135,7 @@ const clockGrain = 10 * time.Millisecond
 // member, whatever it sends after the second does not.
 func wantExpiry(t *testing.T, n *node, from, member *machine, vni vxlan.VNI, first, last time.Time) {
 	t.Helper()
-	n.caughtUp()
+	n.settled()
 	copied := func(i int) (got bool, sent, done time.Time) {
 		member.forget()
 		sent = time.Now()

@@ -141,7 +141,9 @@ func newSite(t *testing.T, proto routing, extra func(i int) []string) *site {
 		check(t, m.AddAddr(dev, guestAddr(i)))
 		s.guests = append(s.guests, guest{m.Namespace, dev, guestAddr(i).Addr(), must(m.Link(dev))(t).MAC, m})
 		s.caps = append(s.caps, must(m.Capture(dev))(t))
-		s.agents = append(s.agents, m.agent(s.nodes[0]))
+		a := m.agent(s.nodes[0])
+		a.node = nil // routes decide
+		s.agents = append(s.agents, a)
 	}
 	s.bird(s.router, proto.router)
 	return s

@@ -155,7 +155,7 @@ func testChangesWhileFlooding(t *testing.T, e engine) {
 		t.Errorf("%s: got %d packets of %d, want some, since it came and went", vs[3].Name, got, count)
 	}
 	n.wantKernel(count / 10)
-	n.caughtUp()
+	n.settled()
 	wantMember(t, n, vs[0], vs[3], changeVNI, false)
 	if got := n.status().Kernel; got != nil && got.Differences > 0 {
 		t.Errorf("got %d members in the kernel that were others than in the table, want none", got.Differences)
@@ -170,7 +170,7 @@ func TestChangesReachTheKernelSoon(t *testing.T) {
 	n := l.node("learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{changeVNI}, vs[:3]...))
 	a := vs[3].agent(n)
 	a.register(changeVNI+1, 90, 5) // the way to it is known
-	n.caughtUp()
+	n.settled()
 	var longest time.Duration
 	for i := range 20 {
 		member := i%2 == 0

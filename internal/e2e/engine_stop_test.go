@@ -59,7 +59,7 @@ func TestExpiryWhileTheProcessIsStopped(t *testing.T) {
 	}
 	a := vs[1].agent(n)
 	first, last := a.register(stopVNI, 2, 5)
-	n.caughtUp()
+	n.settled()
 	check(t, n.proc.Signal(syscall.SIGSTOP))
 	end, packets := last.Add(2*time.Second), 0
 	check(t, netlab.Wait(within(t), "the end of a member", func() bool {

@@ -3,8 +3,6 @@
 package e2e
 
 import (
-	"encoding/json"
-	"errors"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -13,7 +11,6 @@ import (
 
 	"vxsnd/internal/control"
 	"vxsnd/internal/netlab"
-	"vxsnd/internal/vxlan"
 )
 
 // An engine floods. What it promises does not depend on which one it is, so the
@@ -57,41 +54,22 @@ func (e engine) config() string {
 	return "engine = " + string(e)
 }
 
-// caughtUp waits until the kernel floods to the members that the table has at the
+// settled waits until the kernel floods to the members that the table has at the
 // time of the call, where it floods at all. Raw reads the table itself, and knows
 // all ways.
-func (n *node) caughtUp() {
+func (n *node) settled() {
 	t := n.lab.t
 	t.Helper()
-	if n.lab.engine != engineTC || n.status().Engine != string(engineTC) {
+	if n.registers || n.lab.engine == engineRaw {
 		return
 	}
-	n.mirrored()
-	check(t, netlab.Wait(within(t), "the ways to all members", func() bool {
-		s := n.status()
-		if s.Kernel == nil {
-			return true // it has just stopped to flood in the kernel
-		}
-		known := s.Kernel.VNIs
-		for _, of := range s.Kernel.RawVNIs {
-			known += of
-		}
-		return known == s.VNIs && s.Kernel.RawVNIs["pending"] == 0 && (s.Kernel.VNIs == 0 || len(s.Devices) > 0)
-	}))
-}
-
-// mirrored returns when what the table has at the time of the call is in the
-// kernel. A capture has to wait for that, too, to miss nothing.
-func (n *node) mirrored() {
-	n.lab.t.Helper()
-	const nobodys = uint32(vxlan.MaxVNI - 2)
-	begun := errors.New("begun")
-	ctx := within(n.lab.t)
-	c := must(control.Dial(ctx, n.file("vxsnd.sock")))(n.lab.t)
-	defer c.Close()
-	err := c.Call(ctx, control.CommandCapture, control.CaptureArgs{VNI: nobodys}, func(json.RawMessage) error { return begun })
-	if !errors.Is(err, begun) {
-		n.lab.t.Fatalf("capture: %v", err)
+	var k *control.Kernel
+	err := netlab.Wait(within(t), "a kernel that is up to date", func() bool {
+		k = n.status().Kernel
+		return k == nil || k.Pending == 0
+	})
+	if err != nil {
+		t.Fatalf("got %+v: %v", k, err)
 	}
 }
 
@@ -103,13 +81,7 @@ func (n *node) wantKernel(packets int) {
 	if n.lab.engine != engineTC {
 		return
 	}
-	var k *control.Kernel
-	// The figures are taken over a few times a second.
-	err := netlab.Wait(within(t), "packets flooded in the kernel", func() bool {
-		k = n.status().Kernel
-		return k != nil && k.Packets >= uint64(packets)
-	})
-	if err != nil {
-		t.Fatalf("got %+v, want %d packets at least flooded in the kernel: %v", k, packets, err)
+	if k := n.status().Kernel; k == nil || k.Packets < uint64(packets) {
+		t.Fatalf("got %+v, want %d packets at least flooded in the kernel", k, packets)
 	}
 }

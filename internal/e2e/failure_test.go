@@ -52,11 +52,11 @@ func testUnreachableMemberCostsOthersNothing(t *testing.T, e engine) {
 			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Blackhole}},
 		{name: "unreachable route", member: []string{"203.0.113.1"}, reason: "unreachable",
 			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Unreachable}},
-		{name: "prohibit route", member: []string{"203.0.113.1"}, reason: "refused", kernel: "unreachable",
+		{name: "prohibit route", member: []string{"203.0.113.1"}, reason: "refused",
 			route: &netlab.Route{To: netip.MustParsePrefix("203.0.113.0/24"), Kind: netlab.Prohibit}},
 		{name: "firewall", member: []string{"192.0.2.99"}, refuse: "192.0.2.99/32", reason: "refused",
 			kernel: "unresolved"}, // its copies pass no firewall
-		{name: "broadcast address of the link", member: []string{"192.0.2.255"}, reason: "refused", kernel: "unreachable"},
+		{name: "broadcast address of the link", member: []string{"192.0.2.255"}, reason: "refused"},
 		{name: "first, middle and last of the list", reason: "unreachable",
 			// Lists are sorted by address, or in the order of configuration: these
 			// are before and behind the others either way.

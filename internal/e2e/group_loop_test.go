@@ -196,7 +196,7 @@ func TestVersion1InGroupWithDeployedPeer(t *testing.T) {
 	n.join(all, "learning = off", markerConfig(vs...))
 	other.join(all, "learning = off", markerConfig(vs...))
 	record := []vxfld.VNIMembers{{VNI: groupVNI, Addrs: addrs(vs...)}}
-	old := &agent{d.machine, d.udp, netip.AddrPortFrom(n.addr, ctlPort)}
+	old := &agent{d.machine, d.udp, netip.AddrPortFrom(n.addr, ctlPort), n}
 	fromVTEP, fromOther := vs[0].agent(n), vs[1].agent(other)
 	for range times {
 		// What a VTEP registers, the deployed node gets as version 3: no reason

@@ -87,7 +87,7 @@ func TestRelay(t *testing.T) {
 	}
 
 	// What a peer relays is taken in and stays here.
-	old := &agent{d1.machine, d1.udp, netip.AddrPortFrom(n.addr, ctlPort)}
+	old := &agent{d1.machine, d1.udp, netip.AddrPortFrom(n.addr, ctlPort), n}
 	for i, version := range []vxfld.Version{vxfld.V2, vxfld.V3} {
 		old.send(version, &vxfld.Refresh{Holdtime: 90, VNIs: []vxfld.VNIMembers{record(vni+10+vxlan.VNI(i), v2)}})
 		n.waitMembers(vni+10+vxlan.VNI(i), v2)

@@ -63,7 +63,7 @@ func TestWhoIsBelieved(t *testing.T) {
 		vni++
 		c := must(m.ListenUDP(netip.AddrPortFrom(m.addr, 0)))(t)
 		defer c.Close()
-		a := &agent{m, c, netip.AddrPortFrom(n.addr, ctlPort)}
+		a := &agent{m, c, netip.AddrPortFrom(n.addr, ctlPort), n}
 		a.send(vxfld.V3, &vxfld.Refresh{Holdtime: 90, VNIs: []vxfld.VNIMembers{{VNI: vni, Addrs: []netip.Addr{vs[2].addr}}}})
 		if got := a.ask(vni); (len(got[vni]) == 1) != believed {
 			t.Errorf("%s: got members %v, want those that it relays: %v", m.Name, got, believed)

@@ -135,12 +135,36 @@ func testKernelVTEPs(t *testing.T, e engine) {
 					}
 				}
 			}
+			if e == engineTC {
+				wantByKernel(t, n, gs, vni, tt.o.NoChecksum)
+			}
 			// Unicast went between the VTEPs and not by the node.
 			c := n.stop()
 			if got := c.get("packets"); got > 40 {
 				t.Errorf("got %d packets by the node, want only what floods", got)
 			}
 		})
+	}
+}
+
+// wantByKernel fails the test unless a frame of a kernel VTEP is flooded by the
+// kernel program where it has no checksum. Another one comes in by a veth link, and
+// nobody has verified it yet.
+func wantByKernel(t *testing.T, n *node, gs []guest, vni vxlan.VNI, want bool) {
+	t.Helper()
+	n.waitMembers(vni, gs[0].vtep.addr, gs[1].vtep.addr, gs[2].vtep.addr)
+	before := n.status().Kernel
+	in := frame(netlab.Broadcast, 1, 60)
+	check(t, gs[0].Send(gs[0].dev, in))
+	for _, g := range gs[1:] {
+		must(g.vtep.cap.Wait(within(t), 1, func(p *netlab.Packet) bool { return p.UDPTo(dataPort) && bytes.HasSuffix(p.Payload, in) }))(t)
+	}
+	after := n.status().Kernel
+	if got := after.Packets > before.Packets; got != want {
+		t.Errorf("got a packet flooded in the kernel: %t, want %t; left to raw: %v", got, want, after.HandedUp)
+	}
+	if got := after.HandedUp["checksum"] > before.HandedUp["checksum"]; got == want {
+		t.Errorf("got a packet left to raw for its checksum: %t, want %t; left to raw: %v", got, !want, after.HandedUp)
 	}
 }
 

@@ -289,7 +289,8 @@ func contents(t *testing.T, name string) string {
 }
 
 // registerAll registers the agent with one message for each holdtime from first
-// up to, but not including, end, and waits until the node has taken them in.
+// up to, but not including, end, and waits until the node has taken them in, and
+// floods to it.
 func (a *agent) registerAll(vni vxlan.VNI, first, end uint32) {
 	a.lab.t.Helper()
 	for h := first; h < end; h++ {
@@ -301,6 +302,7 @@ func (a *agent) registerAll(vni vxlan.VNI, first, end uint32) {
 	if got := a.ask(vni)[vni]; !slices.Contains(got, a.addr) {
 		a.lab.t.Errorf("got members %v, want %s that has registered", got, a.addr)
 	}
+	a.settled()
 }
 
 // holdtimes returns those of the registrations in a log, in its order, from

@@ -28,7 +28,7 @@ const memberVNI vxlan.VNI = 77
 // copy, or none where it is not a member.
 func wantMember(t *testing.T, n *node, from, m *machine, vni vxlan.VNI, member bool) {
 	t.Helper()
-	n.caughtUp()
+	n.settled()
 	m.forget()
 	in := frame(netlab.Broadcast, int(markers.Load()), 64)
 	from.flood(n, vni, in)

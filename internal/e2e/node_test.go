@@ -24,6 +24,8 @@ type node struct {
 	// dir has the configuration file vxsnd.conf and the management socket
 	// vxsnd.sock of what was launched last. It is writable for everybody.
 	dir string
+	// registers says that it is a vxrd, which floods nothing.
+	registers bool
 	// ended are the processes that a test has ended itself.
 	ended []*netlab.Process
 	// logFlags are what the command line says of the log; nil stands for what
@@ -62,7 +64,7 @@ func (n *node) startAs(cmd *exec.Cmd, config ...string) {
 	n.lab.t.Helper()
 	n.proc = n.launch(cmd, config...)
 	n.ready()
-	n.caughtUp()
+	n.settled()
 	proc := n.proc
 	n.lab.t.Cleanup(func() {
 		if n.lab.t.Failed() {

@@ -262,7 +262,7 @@ func TestEveryMessageOfTheDeployedSuite(t *testing.T) {
 // copies of what the other sends.
 func wantServes(t *testing.T, n *node, from, to *machine) {
 	t.Helper()
-	a := &agent{to, must(to.ListenUDP(netip.AddrPortFrom(to.addr, 0)))(t), netip.AddrPortFrom(n.addr, ctlPort)}
+	a := &agent{to, must(to.ListenUDP(netip.AddrPortFrom(to.addr, 0)))(t), netip.AddrPortFrom(n.addr, ctlPort), n}
 	defer a.conn.Close()
 	const vni vxlan.VNI = 12345
 	// The node may still be busy with what came before, or have dropped the

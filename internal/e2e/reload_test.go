@@ -117,7 +117,7 @@ func (n *node) reload(config ...string) []map[string]string {
 	if kept := with(ls, msgKept); len(kept) > 0 {
 		n.lab.t.Fatalf("got a reload refused: %q", values(kept, "error"))
 	}
-	n.caughtUp()
+	n.settled()
 	return ls
 }
 

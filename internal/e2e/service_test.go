@@ -105,7 +105,7 @@ func testServiceNodesAreNoMembers(t *testing.T, e engine) {
 	a.register(serviceVNI, 90, 5, vs[2].addr, vs[3].addr)
 	a.register(serviceVNI, 90, 0, n.addr, netip.MustParseAddr("224.0.0.1"),
 		netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("0.0.0.0"))
-	n.caughtUp()
+	n.settled()
 	in := frame(netlab.Broadcast, 1, 64)
 	vs[0].flood(n, serviceVNI, in)
 	vs[0].flush(n, vs[1], vs[3])
@@ -312,7 +312,8 @@ func TestSecondInstance(t *testing.T) {
 	vs := l.vteps(2)
 	n := l.node(markerConfig(vs...), memberConfig([]vxlan.VNI{serviceVNI}, vs...))
 	for _, config := range [][]string{nil, {"vxfld_port = 10002"}, {"svcnode_ip = " + nodeAddr}} {
-		p := n.launch(exec.Command(program(t)), config...)
+		second := *n
+		p := second.launch(exec.Command(program(t)), config...)
 		if status := must(p.Wait(within(t)))(t); status != exitBind {
 			t.Errorf("%v: got status %d, want %d; output:\n%s", config, status, exitBind, p.Output())
 		}

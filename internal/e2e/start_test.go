@@ -237,7 +237,7 @@ func TestServiceAddressComesLater(t *testing.T) {
 		check(t, v.AddRoute(netlab.Route{To: service, Via: n.addr}))
 	}
 	n.start("workers = 1", "svcnode_ip = "+serviceAddr, markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
-	s := &node{machine: &machine{Namespace: n.Namespace, lab: l, addr: service.Addr(), mac: n.mac}}
+	s := &node{machine: &machine{Namespace: n.Namespace, lab: l, addr: service.Addr(), mac: n.mac}, dir: n.dir}
 	for range 2 {
 		check(t, n.AddAddr("lo", service))
 		wantMember(t, s, vs[0], vs[1], vni, true)

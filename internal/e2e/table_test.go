@@ -45,7 +45,7 @@ func (n *node) entries(vni vxlan.VNI) (es []control.FDBEntry) {
 }
 
 // waitMembers waits until the members of a VNI are those given, in any order,
-// whatever vouches for them.
+// whatever vouches for them, and the node floods to them.
 func (n *node) waitMembers(vni vxlan.VNI, want ...netip.Addr) {
 	n.lab.t.Helper()
 	slices.SortFunc(want, netip.Addr.Compare)
@@ -62,6 +62,7 @@ func (n *node) waitMembers(vni vxlan.VNI, want ...netip.Addr) {
 	if err != nil {
 		n.lab.t.Fatalf("vni %s: got members %v, want %v: %v", vni, got, want, err)
 	}
+	n.settled()
 }
 
 // Each entry tells who vouches for it, for how long, and when that was last

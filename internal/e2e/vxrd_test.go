@@ -67,7 +67,7 @@ type vxrd struct {
 // idleVxrd makes the vxrd of a machine and starts nothing.
 func (m *machine) idleVxrd() *vxrd {
 	m.lab.t.Helper()
-	return &vxrd{&node{machine: m}, filepath.Join(m.lab.t.TempDir(), "vxrd.state")}
+	return &vxrd{&node{machine: m, registers: true}, filepath.Join(m.lab.t.TempDir(), "vxrd.state")}
 }
 
 // vxrd starts vxrd on the machine. It registers each second, so that what

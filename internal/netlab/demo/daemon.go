@@ -175,7 +175,8 @@ func (l *lab) members(ctx context.Context, vni vxlan.VNI) ([]netip.Addr, error) 
 	return slices.Compact(out), err
 }
 
-// waitMembers waits until exactly these machines are members of a VNI.
+// waitMembers waits until exactly these machines are members of a VNI, and
+// whoever floods does so to them.
 func (l *lab) waitMembers(ctx context.Context, vni vxlan.VNI, want ...*machine) error {
 	var got []netip.Addr
 	err := until(ctx, "the members of VNI "+vni.String(), func() (ok bool, err error) {
@@ -185,5 +186,8 @@ func (l *lab) waitMembers(ctx context.Context, vni vxlan.VNI, want ...*machine) 
 	if err != nil {
 		return fmt.Errorf("got %s as the members of VNI %s at the service node, want %s: %w", addrList(got), vni, addrList(addrs(want)), err)
 	}
-	return nil
+	return until(ctx, "the kernel to flood to them", func() (bool, error) {
+		s, err := askOne[control.Status](ctx, l.vxsnd, control.CommandShow)
+		return s.Kernel == nil || s.Kernel.Pending == 0, err
+	})
 }
