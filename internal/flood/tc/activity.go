@@ -14,25 +14,35 @@ import (
 func (m *mirror) activity() {
 	for _, v := range m.list {
 		// The program counts a packet for the VNI after it has for the member.
-		if v.listed && m.fold(v.id, v.slot) && v.count > 0 {
+		if v.listed && m.foldVNI(v) && v.count > 0 {
 			m.look(v)
 		}
 	}
 }
 
-// fold takes in what the program counted in a slot, and tells whether there was
+// foldVNI takes in what the program counted for a VNI, and tells whether there was
 // anything.
-func (m *mirror) fold(id vxlan.VNI, slot uint32) bool {
+func (m *mirror) foldVNI(v *vni) bool {
+	c := m.fold(v.id, v.slot)
+	v.share.bytes += c.bytes
+	v.share.copyBytes += c.copyBytes
+	for i, n := range c.drops {
+		v.share.drops[i] += n
+	}
+	return c != (slotCount{})
+}
+
+// fold takes in what the program counted in a slot, and returns it.
+func (m *mirror) fold(id vxlan.VNI, slot uint32) slotCount {
 	s := &m.maps.slots[slot]
 	c := slotCount{packets: take(&s.Packets), bytes: take(&s.Bytes), copies: take(&s.Copies), copyBytes: take(&s.CopyBytes)}
 	for i := range s.Drops {
 		c.drops[i] = take(&s.Drops[i])
 	}
-	if c == (slotCount{}) {
-		return false
+	if c != (slotCount{}) {
+		m.sink.flooded(id, c)
 	}
-	m.sink.flooded(id, c)
-	return true
+	return c
 }
 
 // take returns a counter and sets it to zero.
@@ -50,6 +60,7 @@ func (m *mirror) look(v *vni) {
 	for i := range records {
 		m.sighted(v.id, &records[i])
 	}
+	m.tell(v.id, &v.share)
 }
 
 // lookBack takes in what the program saw of the members in a block that it does
@@ -66,29 +77,34 @@ func (m *mirror) lookBack(b *block) {
 			raise(&now.Expires, uint64(fdb.Time(r.Seen).Add(m.holdtime())))
 		}
 	}
+	share := new(slotCount)
+	if v != nil && v.listed {
+		m.foldVNI(v)
+		share = &v.share
+	}
+	m.tell(b.vni, share)
 }
 
-// sighted takes in what the program saw of one member, and tells whether that was
-// anything.
+// sighted takes in what the program saw of one member, for tell, and tells whether
+// that was anything.
 func (m *mirror) sighted(id vxlan.VNI, r *programMember) bool {
 	if atomic.LoadUint32(&r.Packets) == 0 {
 		return false
 	}
 	s := sighting{
-		packets: atomic.SwapUint32(&r.Packets, 0), copies: atomic.SwapUint32(&r.Copies, 0),
+		addr: address(r.Addr), packets: atomic.SwapUint32(&r.Packets, 0), copies: atomic.SwapUint32(&r.Copies, 0),
 		seen: fdb.Time(atomic.LoadUint64(&r.Seen)),
 	}
-	a := address(r.Addr)
 	l := &m.lookup[0]
-	*l = fdb.Lookup{VNI: id, Source: a}
+	*l = fdb.Lookup{VNI: id, Source: s.addr}
 	m.table.LookupBatch(s.seen, m.lookup[:])
 	// What the program saw comes with delay: the table may have let go of a learned
 	// member that has just sent. Of others it knows better.
 	if l.Learn && atomic.LoadUint32(&r.Dest)&memberLearned != 0 && s.seen.Add(m.holdtime()) > m.clock() {
-		m.learn[0] = fdb.Learned{VNI: id, Addr: a}
+		m.learn[0] = fdb.Learned{VNI: id, Addr: s.addr}
 		m.table.Learn(s.seen, m.learn[:])
 	}
-	m.sink.sent(id, a, s)
+	m.sightings = append(m.sightings, s)
 	return true
 }
 

@@ -4,6 +4,7 @@ package tc
 
 import (
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -169,5 +170,48 @@ func TestWhatTheTableWasNotToldCounts(t *testing.T) {
 	var next programMember
 	if g.m.carry(&next, r, &d); next.Expires != want {
 		t.Errorf("got %d in the next list, want %d", next.Expires, want)
+	}
+}
+
+// Members share what the program counts for their VNI alone, and nothing of it is
+// lost.
+func TestMembersShareWhatIsCountedForTheirVNI(t *testing.T) {
+	g := newMirrorRig(t, learning, 256)
+	g.join(someVNI, time.Hour, vteps(1, 2, 3)...)
+	g.settle()
+	count := func(bytes, copyBytes, drops uint64) {
+		s := &g.k.slots[g.m.vnis[someVNI].slot]
+		atomic.AddUint64(&s.Bytes, bytes)
+		atomic.AddUint64(&s.CopyBytes, copyBytes)
+		atomic.AddUint64(&s.Drops[slotUnresolved], drops)
+	}
+	send := func(from, packets int) {
+		for range packets {
+			g.r.send(g.clock(), someVNI, vtep(from))
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		do   func()
+		want [2]sighting // what the first two have then
+	}{
+		{"one alone", func() { send(1, 2); count(201, 402, 3) },
+			[2]sighting{{packets: 2, copies: 4, bytes: 201, copyBytes: 402, drops: 3}}},
+		{"two at once", func() { send(1, 1); send(2, 3); count(401, 802, 0) },
+			[2]sighting{{packets: 3, copies: 6, bytes: 301, copyBytes: 602, drops: 3}, {packets: 3, copies: 6, bytes: 301, copyBytes: 602}}},
+		{"nobody", func() { count(50, 100, 1) },
+			[2]sighting{{packets: 3, copies: 6, bytes: 301, copyBytes: 602, drops: 3}, {packets: 3, copies: 6, bytes: 301, copyBytes: 602}}},
+		{"the rest, as its block goes", func() { send(2, 1); count(50, 100, 0); g.leave(someVNI, vteps(3)...) },
+			[2]sighting{{packets: 3, copies: 6, bytes: 301, copyBytes: 602, drops: 3}, {packets: 4, copies: 8, bytes: 401, copyBytes: 802, drops: 1}}},
+	} {
+		tt.do()
+		g.pass(time.Second)
+		for i, want := range tt.want {
+			got := g.sink.senders[vtep(i+1)]
+			got.seen = 0
+			if got != want {
+				t.Errorf("%s: member %d: got %+v, want %+v", tt.name, i+1, got, want)
+			}
+		}
 	}
 }

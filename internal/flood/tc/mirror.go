@@ -52,10 +52,13 @@ type slotCount struct {
 // numSlotDrops is NUM_DROPS of flood.bpf.c.
 const numSlotDrops = len(programSlot{}.Drops)
 
-// A sighting is what the program counted of a member.
+// A sighting is what the program counted of a member, and its share of what it
+// counted for the VNI: see tell.
 type sighting struct {
-	seen            fdb.Time
-	packets, copies uint32
+	addr                    netip.Addr
+	seen                    fdb.Time
+	packets, copies         uint32
+	bytes, copyBytes, drops uint64
 }
 
 // A reason says why raw has a VNI.
@@ -156,12 +159,13 @@ type mirror struct {
 	held    garbage      // after it, in the end
 
 	// What update works with.
-	work   int // records that were looked at, about
-	buffer []fdb.Mirrored
-	next   []uint32 // destinations of the members in buffer
-	from   []int32  // where they were in the list of before
-	lookup [1]fdb.Lookup
-	learn  [1]fdb.Learned
+	work      int // records that were looked at, about
+	sightings []sighting
+	buffer    []fdb.Mirrored
+	next      []uint32 // destinations of the members in buffer
+	from      []int32  // where they were in the list of before
+	lookup    [1]fdb.Lookup
+	learn     [1]fdb.Learned
 
 	stats mirrorStatus
 	raws  [numReasons]int // VNIs by reason
@@ -195,6 +199,8 @@ type vni struct {
 	// dests are the destinations of the members, parallel to the block; kept too
 	// where the way to one of them, or somebody who looks, keeps the VNI with raw.
 	dests []uint32
+	// share is what the program counted for the VNI and no member has been told of.
+	share slotCount
 	// late are the destinations of members that are not in the block yet, until that
 	// time.
 	late      []uint32

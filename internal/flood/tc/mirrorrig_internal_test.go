@@ -42,6 +42,9 @@ func (c *countingSink) sent(_ vxlan.VNI, a netip.Addr, n sighting) {
 	s := c.senders[a]
 	s.packets += n.packets
 	s.copies += n.copies
+	s.bytes += n.bytes
+	s.copyBytes += n.copyBytes
+	s.drops += n.drops
 	s.seen = max(s.seen, n.seen)
 	c.senders[a] = s
 }

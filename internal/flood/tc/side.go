@@ -242,7 +242,9 @@ var dropReasons = [numSlotDrops]metrics.Drop{
 
 // sent takes in what a member sent.
 func (s *side) sent(v vxlan.VNI, a netip.Addr, n sighting) {
-	s.tally.AddSender(v, a, metrics.SenderCount{Packets: uint64(n.packets), Copies: uint64(n.copies), Last: int64(n.seen)})
+	s.tally.AddSender(v, a, metrics.SenderCount{
+		Packets: uint64(n.packets), Bytes: n.bytes, Copies: uint64(n.copies), CopyBytes: n.copyBytes, Drops: n.drops, Last: int64(n.seen),
+	})
 }
 
 // counted returns what the kernel has counted.

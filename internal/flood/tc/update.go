@@ -57,6 +57,7 @@ func (m *mirror) update(id vxlan.VNI) (mended int) {
 	}
 	if v != nil && v.count > 0 {
 		// What the program has seen keeps members in the table.
+		m.foldVNI(v)
 		m.look(v)
 	}
 	var all bool

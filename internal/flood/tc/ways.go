@@ -40,6 +40,7 @@ func (m *mirror) again(changed []bool) {
 		case v.count > 0 && why == inKernel:
 			m.point(v, v.count, mtu)
 		case v.count > 0:
+			m.foldVNI(v)
 			m.look(v)
 			m.toRaw(v, why)
 		case v.why != pendingPath && v.why != unfitPath:
