@@ -13,14 +13,17 @@ const (
 	// PathUnresolved is one whose next hop has no link-layer address, after the
 	// kernel has asked for it in vain. It is asked for again each second.
 	PathUnresolved
-	// PathUnreachable is none: there is no route, or one that ends or goes to all.
+	// PathUnreachable is none: there is no route, or one that ends.
 	PathUnreachable
+	// PathRefused is one that the kernel does not let a sender take: the route prohibits
+	// it, or goes to all of a link.
+	PathRefused
 	// PathUnfit is one that the IP stack alone can take: by a device without
 	// Ethernet, with an encapsulation or under a policy of IPsec, or to this machine.
 	PathUnfit
 )
 
-var pathNames = []string{"pending", "good", "unresolved", "unreachable", "unfit"}
+var pathNames = []string{"pending", "good", "unresolved", "unreachable", "refused", "unfit"}
 
 // String returns the name of s.
 func (s PathState) String() string {

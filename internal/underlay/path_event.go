@@ -166,7 +166,7 @@ func (f *pathFollower) link(l pathLink, gone bool) {
 	// routes does, the others serve as well for a moment.
 	f.later = true
 	for _, t := range f.wanted {
-		if t.leavesBy(l.Index) || t.route.state == PathUnreachable {
+		if t.leavesBy(l.Index) || t.route.state == PathUnreachable || t.route.state == PathRefused {
 			f.routes[t] = struct{}{}
 		}
 	}

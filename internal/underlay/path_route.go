@@ -66,6 +66,8 @@ func (f *pathFollower) lookUp() {
 			switch {
 			case errs[i] == nil:
 				f.setRoute(t, found[i])
+			case errors.Is(errs[i], unix.EACCES):
+				f.setRoute(t, pathRoute{state: PathRefused})
 			case noRoute(errs[i]):
 				f.setRoute(t, pathRoute{state: PathUnreachable})
 			default:
@@ -80,7 +82,7 @@ func (f *pathFollower) lookUp() {
 // noRoute tells whether an error is what the kernel says of an address that it has
 // no route to (fib_props of net/ipv4/fib_semantics.c), or no VRF device.
 func noRoute(err error) bool {
-	for _, e := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.EACCES, unix.ENODEV} {
+	for _, e := range []error{unix.ENETUNREACH, unix.EHOSTUNREACH, unix.EINVAL, unix.ENODEV} {
 		if errors.Is(err, e) {
 			return true
 		}
@@ -107,6 +109,8 @@ func parseRoute(b []byte, to netip.Addr) pathRoute {
 	case unix.RTN_UNICAST:
 	case unix.RTN_LOCAL:
 		return pathRoute{state: PathUnfit}
+	case unix.RTN_PROHIBIT, unix.RTN_BROADCAST:
+		return pathRoute{state: PathRefused}
 	default:
 		return pathRoute{state: PathUnreachable}
 	}

@@ -43,7 +43,7 @@ func limitOf(p underlay.Path) limit {
 			return min(limit(p.MTU), limitNone)
 		}
 		return limitNone
-	case underlay.PathUnreachable:
+	case underlay.PathUnreachable, underlay.PathRefused:
 		return limitNone
 	}
 	return limitUnfit
@@ -305,6 +305,8 @@ func (d *dests) store(now fdb.Time, t *turnoff) {
 		return
 	case underlay.PathUnresolved:
 		atomic.StoreUint64(&r.Why, whyUnresolved)
+	case underlay.PathRefused:
+		atomic.StoreUint64(&r.Why, whyRefused)
 	default:
 		atomic.StoreUint64(&r.Why, whyUnreachable)
 	}

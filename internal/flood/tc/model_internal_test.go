@@ -71,7 +71,9 @@ func (x *modelRun) way() underlay.Path {
 		return underlay.Path{State: underlay.PathUnreachable}
 	case n == 2:
 		return underlay.Path{}
-	case n < 5:
+	case n == 3:
+		return underlay.Path{State: underlay.PathRefused}
+	case n < 6:
 		return underlay.Path{State: underlay.PathUnresolved, MTU: 1200 + 100*x.r.IntN(4)}
 	}
 	return goodPath(x.r.IntN(9), 1200+100*x.r.IntN(4))

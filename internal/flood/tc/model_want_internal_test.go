@@ -29,7 +29,7 @@ func (x *modelRun) want(v vxlan.VNI, late bool) (members []netip.Addr, mtu int) 
 		switch {
 		case !a.Is4() || p.State == underlay.PathUnfit || p.State == underlay.PathPending:
 			return nil, 0
-		case p.State != underlay.PathUnreachable:
+		case p.State != underlay.PathUnreachable && p.State != underlay.PathRefused:
 			mtu = min(mtu, p.MTU)
 		}
 	}
@@ -70,14 +70,19 @@ func (x *modelRun) compare(late bool) error {
 	return nil
 }
 
+// whys are the reasons of ways that are none.
+var whys = map[underlay.PathState]uint64{
+	underlay.PathUnresolved: whyUnresolved, underlay.PathUnreachable: whyUnreachable, underlay.PathRefused: whyRefused,
+}
+
 func (x *modelRun) compareCopy(v vxlan.VNI, c *copyTo) error {
 	p := x.ways[c.addr]
 	if good := p.State == underlay.PathGood; good != (c.device.Ifindex != 0) {
 		return fmt.Errorf("got %+v, want %+v", c, p)
 	} else if good && (int(c.device.Ifindex) != p.Index || c.device.Mac != p.Source || c.mac != p.NextHop) {
 		return fmt.Errorf("got %+v, want %+v", c, p)
-	} else if unresolved := p.State == underlay.PathUnresolved; !good && unresolved != (c.why == whyUnresolved) {
-		return fmt.Errorf("got %+v, want %+v", c, p)
+	} else if why := whys[p.State]; !good && c.why != why {
+		return fmt.Errorf("got %+v, want why %d", c, why)
 	}
 	expires := fdb.Time(0)
 	learned := false

@@ -46,6 +46,9 @@ func TestWaysThatChange(t *testing.T) {
 	if v := change(1, underlay.Path{State: underlay.PathUnreachable}); v.mtu != 1500 || v.copies[0].why != whyUnreachable {
 		t.Errorf("got %+v, want an unreachable one among them", v)
 	}
+	if v := change(1, underlay.Path{State: underlay.PathRefused}); v.mtu != 1500 || v.copies[0].why != whyRefused {
+		t.Errorf("got %+v, want a refused one among them", v)
+	}
 	check(change(1, goodPath(30, 1500)), 0, goodPath(30, 1500))
 }
 
