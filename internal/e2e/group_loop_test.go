@@ -25,18 +25,22 @@ func addrs(ms ...*machine) (as []netip.Addr) {
 	return as
 }
 
+// exchangeVNI is below all VNIs of exchange. Each has one marker, so nobody is a
+// member before that.
+const exchangeVNI vxlan.VNI = 1 << 23
+
 // exchange has markers go from each node to the other by registrations, some
 // times: what they had to say to each other before has been said by then. It
 // returns how many messages that took in each direction.
 func exchange(a, b *agent, na, nb *node) (messages int) {
 	const rounds = 5
-	for i := range rounds {
+	for range rounds {
 		id := markers.Add(2)
-		vni := groupVNI + 1000 + vxlan.VNI(i)
+		vni := exchangeVNI + vxlan.VNI(id)
 		a.register(vni, 90, id)
 		nb.waitMembers(vni, a.addr)
-		b.register(vni+rounds, 90, id+1)
-		na.waitMembers(vni+rounds, b.addr)
+		b.register(vni+1, 90, id+1)
+		na.waitMembers(vni+1, b.addr)
 	}
 	return rounds
 }
@@ -213,8 +217,14 @@ func TestVersion1InGroupWithDeployedPeer(t *testing.T) {
 	old.send(vxfld.V3, &vxfld.Refresh{Holdtime: 90, Identifier: 99, VNIs: []vxfld.VNIMembers{{VNI: groupVNI + 1, Addrs: addrs(vs[0])}}})
 	n.waitMembers(groupVNI+1, vs[0].addr)
 
-	n.waitFor("the last marker at the deployed node", func() bool {
-		return slices.ContainsFunc(d.relayed(n), func(r *vxfld.Refresh) bool { return r.VNIs[0].VNI == groupVNI+1000+vxlan.VNI(marked-1) })
+	n.waitFor("all markers at the deployed node", func() bool {
+		left := marked
+		for _, r := range d.relayed(n) {
+			if r.VNIs[0].VNI >= exchangeVNI {
+				left--
+			}
+		}
+		return left == 0
 	})
 	for _, p := range d.datagrams(n.machine) {
 		if p.Payload[0] != byte(vxfld.V3) {
