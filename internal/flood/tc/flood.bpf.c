@@ -164,10 +164,9 @@ struct {
 	__type(value, __u8);
 } services SEC(".maps");
 
-/* VNI -> index in slots. */
+/* VNI -> index in slots. Its elements are there from the start, so that none is wanting. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, MAX_SLOTS);
 	__type(key, __u32);
 	__type(value, __u32);
@@ -289,7 +288,7 @@ static __always_inline struct member *member_at(struct work *w, __u32 i)
 }
 
 /* find_sender ends at the member that sent the packet. */
-static long find_sender(__u32 i, struct work *w)
+static __always_inline long find_sender(__u32 i, struct work *w)
 {
 	struct member *m = member_at(w, i);
 
@@ -315,7 +314,7 @@ static __always_inline void dropped(struct result *r, __u64 why)
 }
 
 /* copy sends the copy for one member. */
-static long copy(__u32 i, struct work *w)
+static __always_inline long copy(__u32 i, struct work *w)
 {
 	struct __sk_buff *skb = w->skb;
 	struct member *m = member_at(w, i);
@@ -455,6 +454,18 @@ static __always_inline void extend(struct member *m, __u64 until)
 		__sync_val_compare_and_swap(&m->expires, expires, until);
 }
 
+/*
+ * EACH calls a function for one member after the other, until it returns 1.
+ * Without bpf_loop the verifier goes through each step, so there are fewer.
+ */
+#ifdef BOUNDED
+#define EACH(n, fn, w)                                           \
+	for (__u32 i = 0; i < BOUNDED && i < (n) && !fn(i, w); i++)  \
+		;
+#else
+#define EACH(n, fn, w) bpf_loop(n, fn, w, 0)
+#endif
+
 SEC("tc")
 int flood(struct __sk_buff *skb)
 {
@@ -523,7 +534,7 @@ int flood(struct __sk_buff *skb)
 	if (!w.members)
 		return leave(flow, w.now, UP_VNI);
 
-	bpf_loop(n, find_sender, &w, 0);
+	EACH(n, find_sender, &w);
 	if (!(w.flags & MEMBER_KNOWN))
 		return leave(flow, w.now, UP_SENDER);
 	if (udp->check != 0 && !verified(skb, ip, udp))
@@ -552,7 +563,7 @@ int flood(struct __sk_buff *skb)
 	if (udp->check != 0)
 		change16(skb, &udp->check, 0);
 	w.sum = sum16(ip);
-	bpf_loop(n, copy, &w, 0);
+	EACH(n, copy, &w);
 
 	struct member *m = member_at(&w, w.sender);
 	if (m && m->addr == w.saddr) {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"strings"
 	"unsafe"
 
@@ -25,6 +24,7 @@ const (
 	maxDevices     = 256
 	maxSlots       = 1 << 16
 	maxCount       = 1<<12 - 1 // members of a VNI that the program can have
+	boundedCount   = 512       // of that with bounded loops: BOUNDED of gen.go
 )
 
 // Flags of a member, above the index of its destination.
@@ -77,8 +77,10 @@ func (h hop) device() int { return int(h >> 48) }
 type kernel struct {
 	objects  programObjects
 	limit    int // VNIs
+	most     int // members of a VNI
 	maps     []mapped
 	segments []*ebpf.Map
+	segment  *ebpf.MapSpec // types included, which Linux 6.1 compares
 
 	members  [][]programMember // of segments
 	slots    []programSlot
@@ -93,24 +95,25 @@ type mapped []byte
 
 // load loads the program, for at most so many VNIs. Without the capabilities
 // that it takes, CAP_BPF and CAP_NET_ADMIN, the error says which and matches
-// unix.EPERM; where the kernel has no bpf_loop (before Linux 5.17) or no compiler
-// for programs that use it (net.core.bpf_jit_enable), it matches
-// ebpf.ErrNotSupported. With CAP_PERFMON too the verifier leaves barriers against
-// speculation out, which saves some 200 ns per packet and 20 ns per copy.
+// unix.EPERM; where the kernel lacks something it matches ebpf.ErrNotSupported.
+// With CAP_PERFMON too the verifier leaves barriers against speculation out,
+// which saves some 200 ns per packet and 20 ns per copy.
 //
-// The maps for 65,536 VNIs take 12 MiB, and each segment 2 MiB: 44 MiB for
+// Without bpf_loop (before Linux 5.17), or a compiler for programs that use it
+// (net.core.bpf_jit_enable), VNIs may have boundedCount members.
+//
+// The maps for 65,536 VNIs take 16 MiB, and each segment 2 MiB: 44 MiB for
 // 1,000,000 members without gaps, 60 MiB with all that blocks may leave unused.
 // It counts for the control group; no limit of the process applies (since Linux
 // 5.11).
 func load(vnis int) (k *kernel, err error) {
-	spec, err := loadProgram()
-	if err != nil {
-		return nil, err
+	k = &kernel{limit: vnis, most: maxCount}
+	err = k.assign(loadProgram)
+	if err != nil && !errors.Is(err, unix.EPERM) {
+		k.most = boundedCount
+		err = k.assign(loadBounded)
 	}
-	spec.Maps[programMapVnis].MaxEntries = uint32(vnis)
-	spec.Maps[programMapSlots].MaxEntries = uint32(vnis)
-	k = &kernel{limit: vnis}
-	if err := spec.LoadAndAssign(&k.objects, nil); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("load the kernel program: %w", explain(err))
 	}
 	defer func() {
@@ -138,6 +141,18 @@ func load(vnis int) (k *kernel, err error) {
 	return k, nil
 }
 
+// assign loads one of the programs.
+func (k *kernel) assign(load func() (*ebpf.CollectionSpec, error)) error {
+	spec, err := load()
+	if err != nil {
+		return err
+	}
+	spec.Maps[programMapVnis].MaxEntries = uint32(k.limit)
+	spec.Maps[programMapSlots].MaxEntries = uint32(k.limit)
+	k.segment = spec.Maps[programMapSegments].InnerMap
+	return spec.LoadAndAssign(&k.objects, nil)
+}
+
 // explain says more about why the program was not loaded.
 func explain(err error) error {
 	if errors.Is(err, unix.EPERM) {
@@ -146,12 +161,9 @@ func explain(err error) error {
 		}
 		return err
 	}
+	// Another reason than its age would be one of the program.
 	if e := features.HaveProgramHelper(ebpf.SchedCLS, asm.FnLoop); errors.Is(e, ebpf.ErrNotSupported) {
-		return fmt.Errorf("no bpf_loop, which Linux has since 5.17: %w", e)
-	}
-	// The kernel refuses a callback where the interpreter would have to run it.
-	if b, e := os.ReadFile("/proc/sys/net/core/bpf_jit_enable"); e == nil && strings.TrimSpace(string(b)) == "0" {
-		return fmt.Errorf("net.core.bpf_jit_enable is 0: %w: %w", ebpf.ErrNotSupported, err)
+		return fmt.Errorf("a kernel before Linux 5.17: %w: %w", e, err)
 	}
 	return err
 }
@@ -197,10 +209,7 @@ func (k *kernel) grow() (int, error) {
 	if n == maxSegments {
 		return 0, fmt.Errorf("more than %d members: %w", maxSegments*segmentMembers, unix.ENOSPC)
 	}
-	m, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "members", Type: ebpf.Array, KeySize: 4, ValueSize: uint32(unsafe.Sizeof(programMember{})),
-		MaxEntries: segmentMembers, Flags: unix.BPF_F_MMAPABLE,
-	})
+	m, err := ebpf.NewMap(k.segment)
 	if err != nil {
 		return 0, fmt.Errorf("make a segment: %w", err)
 	}

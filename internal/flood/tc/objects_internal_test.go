@@ -31,20 +31,21 @@ func TestObjectsAreThoseOfTheSource(t *testing.T) {
 	}
 	gen, err := os.ReadFile("gen.go")
 	check(t, err)
-	_, line, _ := strings.Cut(string(gen), "//go:generate ")
-	args := strings.Fields(line)
-	if len(args) < 4 || args[2] != "bpf2go" {
-		t.Fatalf("got %q, want a command", args)
-	}
 	dir := t.TempDir()
-	args = append([]string{"tool", "bpf2go", "-output-dir", dir, "-go-package", "tc"}, args[3:]...)
-	if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
-		t.Fatalf("go %v: %v: %s", args, err, out)
+	for _, line := range strings.Split(string(gen), "//go:generate ")[1:] {
+		args := strings.Fields(line)
+		if len(args) < 4 || args[2] != "bpf2go" {
+			t.Fatalf("got %q, want a command", args)
+		}
+		args = append([]string{"tool", "bpf2go", "-output-dir", dir, "-go-package", "tc"}, args[3:]...)
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			t.Fatalf("go %v: %v: %s", args, err, out)
+		}
 	}
 	made, err := filepath.Glob(filepath.Join(dir, "*"))
 	check(t, err)
-	if len(made) != 4 {
-		t.Errorf("got %v, want two targets with two files each", made)
+	if len(made) != 8 {
+		t.Errorf("got %v, want two programs for two targets with two files each", made)
 	}
 	same := strings.Contains(string(version), madeBy)
 	for _, name := range made {

@@ -41,6 +41,7 @@ func (c *counted) add(d counted) {
 type side struct {
 	engine    *Tc
 	kernel    *kernel
+	most      int // members of a VNI that the kernel takes
 	mirror    *mirror
 	flows     flows
 	paths     *underlay.Paths
@@ -80,6 +81,10 @@ func (t *Tc) open() (s *side, err error) {
 	if s.kernel, err = load(min(t.cfg.MaxVNIs, maxSlots)); err != nil {
 		return s, err
 	}
+	if s.most = s.kernel.most; s.most < maxCount {
+		t.log.WithField("count", s.most).Info("the kernel takes VNIs with fewer members than another would")
+	}
+	settings.most = min(settings.most, s.most)
 	if s.paths, err = underlay.OpenPaths(t.cfg.VRF, t.log); err != nil {
 		return s, err
 	}
@@ -136,6 +141,7 @@ func (s *side) run(ctx context.Context) error {
 
 // configure puts settings in force, soon.
 func (s *side) configure(m mirrorSettings, names []string) {
+	m.most = min(m.most, s.most)
 	s.mirror.configure(m)
 	s.mu.Lock()
 	s.names = names
