@@ -152,6 +152,7 @@ type mirror struct {
 	lates   []*vni   // those with late members, and others
 	// lateUntil is the earliest time of these.
 	lateUntil fdb.Time
+	paused    bool // raw does everything, for a moment
 
 	gone    garbage      // what the program may still look at
 	dying   chan garbage // to wait for a grace period
@@ -175,6 +176,7 @@ type mirror struct {
 	mu        sync.Mutex // guards what follows
 	wanted    *mirrorSettings
 	asked     map[vxlan.VNI]bool // to hold, or not to
+	pausing   bool               // to be paused
 	answers   []chan struct{}    // to who asked
 	changed   map[netip.Addr]underlay.Path
 	nextSync  chan struct{} // nil if nobody asks for it
@@ -291,6 +293,15 @@ func (m *mirror) hold(v vxlan.VNI, on bool) <-chan struct{} {
 		m.asked = make(map[vxlan.VNI]bool)
 	}
 	m.asked[v] = on
+	m.mu.Unlock()
+	return m.inForce()
+}
+
+// pause has raw do everything, or no more. The channel that it returns is closed
+// when that is in force.
+func (m *mirror) pause(on bool) <-chan struct{} {
+	m.mu.Lock()
+	m.pausing = on
 	m.mu.Unlock()
 	return m.inForce()
 }
