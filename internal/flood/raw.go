@@ -150,7 +150,7 @@ func (r *Raw) probe(addr netip.AddrPort) error {
 
 func (r *Raw) addWorker(addr netip.AddrPort) error {
 	conn, err := sock.ListenData(sock.DataConfig{
-		Addr: addr, VRF: r.cfg.VRF, Receive: r.cfg.Receive, Timeout: tick, Shared: true, Stamp: r.cfg.Latency != nil,
+		Addr: addr, VRF: r.cfg.VRF, Receive: r.cfg.Receive, Timeout: tick, Shared: true, Stamp: true,
 	})
 	if err != nil {
 		return err

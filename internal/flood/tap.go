@@ -23,8 +23,8 @@ type Tap struct {
 
 // A Record is one received packet and what became of it.
 type Record struct {
-	// Time is when the machine received the packet, if the kernel is asked for that
-	// (RawConfig.Latency), else when it was replicated.
+	// Time is when the machine received the packet, or, where the kernel does not tell
+	// (before Linux 5.1), when it was replicated.
 	Time time.Time
 	VNI  vxlan.VNI
 	// Source is the outer source, Destination the address and port that the

@@ -61,6 +61,7 @@ type worker struct {
 
 	stats *metrics.Flood
 	alive atomic.Int64 // fdb.Time of the last turn of the loop
+	until atomic.Int64 // fdb.Time, see Raw.DoneUntil
 }
 
 // run serves until stopping says so, then for a while what is in the queue.
@@ -72,6 +73,7 @@ func (w *worker) run(stopping func() bool) {
 		case err == nil && n > 0:
 			w.flood(n)
 		case errors.Is(err, sock.ErrTimeout):
+			w.waited()
 			w.idle()
 		case err != nil:
 			// Such as ENOMEM: the socket is still good.

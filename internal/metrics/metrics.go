@@ -35,8 +35,9 @@ const (
 	DropTTL
 	// DropNoMember is a packet whose VNI has no other member.
 	DropNoMember
-	// DropKernel is a packet that the kernel dropped because the socket's
-	// receive buffer was full (SO_RXQ_OVFL, since Linux 2.6.33).
+	// DropKernel is a packet that the kernel dropped because the socket's receive
+	// buffer was full (SO_RXQ_OVFL, since Linux 2.6.33), which is of no VNI; or
+	// because it would have come late there, which the engine tc counts by VNI.
 	DropKernel
 
 	// Reasons that end one copy, while the other copies of the packet go out.

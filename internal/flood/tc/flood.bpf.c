@@ -37,11 +37,12 @@
 
 /*
  * A packet that goes up is replicated later than the next of its flow would be
- * here. So the flow follows it until raw has done as many packets as went up, but
- * no longer than this since one that had to go up: where raw is overrun it never
- * has.
+ * here. So the flow follows it until raw is done with all that went up. A worker
+ * that keeps pace has such a moment many times in this time; one that has none is
+ * overrun, and more packets would be lost in its queue, so they are dropped here
+ * until it is done with those that it has.
  */
-#define FLOW_END (5 * 1000 * 1000 * 1000ULL) /* ns */
+#define FLOW_END (1000 * 1000 * 1000LL) /* ns */
 
 /* The outer headers that are looked at: Ethernet, IPv4, UDP, VXLAN. */
 #define VXLAN_LEN 8
@@ -64,6 +65,7 @@ enum {
 	DROP_UNRESOLVED,
 	DROP_REFUSED,
 	DROP_BLOCKED,
+	DROP_OVERRUN, /* of a packet: raw is overrun */
 	NUM_DROPS,
 };
 
@@ -127,9 +129,13 @@ struct setting {
 
 /* What went up of a flow: packets of one source, port and VNI, or others too by chance. */
 struct flow {
-	__u64 own;  /* when a packet went up that had to; CLOCK_MONOTONIC, ns */
-	__u32 up;   /* packets that went up; wraps around */
-	__u32 done; /* of these, those that raw is done with; written by user space */
+	__u64 own;   /* when a packet went up that had to; CLOCK_MONOTONIC, ns */
+	__u64 last;  /* when any did */
+	__u64 stamp; /* of that one, as its socket tells it (SO_TIMESTAMPNS) */
+	__u32 of;    /* hash of the one flow that raw has packets of, all with a stamp of their own; else 0 */
+	__u32 up;    /* packets that went up; wraps around */
+	__u32 done;  /* of these, those that raw is done with; written by user space */
+	__u32 pad;
 };
 
 /* A packet that user space looks at for loops. */
@@ -241,16 +247,6 @@ static __always_inline int up(__u32 why)
 	return UP;
 }
 
-/* leave is up for a packet that raw replicates, so that its flow follows. */
-static __always_inline int leave(struct flow *f, __u64 now, __u32 why)
-{
-	if (f) {
-		f->own = now;
-		__sync_fetch_and_add(&f->up, 1);
-	}
-	return up(why);
-}
-
 /* What the loops over members work with. */
 struct work {
 	struct __sk_buff *skb;
@@ -262,7 +258,41 @@ struct work {
 	__u32 flags;   /* of the sender */
 	__u32 sum;     /* of the IPv4 header without its destination */
 	struct result *result;
+	struct flow *flow;
+	__u32 hash; /* of the flow */
 };
+
+static __always_inline int pending(const struct flow *f)
+{
+	return (__s32)(f->up - *(volatile __u32 *)&f->done) > 0;
+}
+
+/*
+ * follow notes a packet that goes up to raw. Who sees it counted sees the rest: an
+ * atomic operation is a barrier if its result is asked for.
+ */
+static __always_inline int follow(struct __sk_buff *skb, struct work *w, __u32 why)
+{
+	struct flow *f = w->flow;
+	__u64 stamp = skb->tstamp;
+
+	if (f) {
+		f->of = pending(f) && (f->of != w->hash || f->stamp == stamp) ? 0 : w->hash;
+		f->stamp = stamp;
+		f->last = w->now;
+		__u32 n = __sync_fetch_and_add(&f->up, skb->gso_size ? skb->gso_segs : 1);
+		barrier_var(n);
+	}
+	return up(why);
+}
+
+/* leave is follow for a packet that has to go up by itself, so that its flow follows. */
+static __noinline int leave(struct __sk_buff *skb, struct work *w, __u32 why)
+{
+	if (w->flow)
+		w->flow->own = w->now;
+	return follow(skb, w, why);
+}
 
 /*
  * What became of one packet. It is in a map because the verifier follows each
@@ -496,11 +526,11 @@ int flood(struct __sk_buff *skb)
 
 	struct work w = { .skb = skb, .now = bpf_ktime_get_ns(), .saddr = ip->saddr };
 	__u32 vni = vxlan[4] << 16 | vxlan[5] << 8 | vxlan[6];
-	__u32 k = (w.saddr ^ (__u32)udp->source << 8 ^ vni * 0x85ebca6b) * 0x9e3779b1;
-	k = k >> 16 & (FLOWS - 1);
-	struct flow *flow = bpf_map_lookup_elem(&flows, &k);
+	w.hash = (w.saddr ^ (__u32)udp->source << 8 ^ vni * 0x85ebca6b) * 0x9e3779b1;
+	__u32 k = w.hash >> 16 & (FLOWS - 1);
+	w.flow = bpf_map_lookup_elem(&flows, &k);
 	if (set->lease <= w.now)
-		return leave(flow, w.now, UP_STALE);
+		return leave(skb, &w, UP_STALE);
 	__u32 size = bpf_ntohs(ip->tot_len), len = bpf_ntohs(udp->len);
 	__u32 sum = sum16(ip);
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -508,41 +538,44 @@ int flood(struct __sk_buff *skb)
 	if (ip->frag_off & bpf_htons(FRAGMENT) || sum != 0xffff || size != sizeof(*ip) + len ||
 	    size != skb->len - ETH_HLEN || len < sizeof(*udp) + VXLAN_LEN || skb->gso_size ||
 	    !(vxlan[0] & VXLAN_I))
-		return leave(flow, w.now, UP_HEADER);
+		return leave(skb, &w, UP_HEADER);
 	__u8 ttl = ip->ttl;
 	if (ttl <= 1)
-		return leave(flow, w.now, UP_TTL);
+		return leave(skb, &w, UP_TTL);
 	len -= sizeof(*udp);
 
 	__u32 *index = bpf_map_lookup_elem(&vnis, &vni);
 	if (!index)
-		return leave(flow, w.now, UP_VNI);
+		return leave(skb, &w, UP_VNI);
 	k = *index;
 	struct slot *slot = bpf_map_lookup_elem(&slots, &k);
 	/* An element of a hash may be another one's by the time it is read. */
 	if (!slot || slot->vni != vni)
-		return leave(flow, w.now, UP_VNI);
+		return leave(skb, &w, UP_VNI);
 	__u64 word = *(volatile __u64 *)&slot->word;
 	__u32 n = word & 0xfff;
 	if (n == 0)
-		return leave(flow, w.now, UP_VNI);
+		return leave(skb, &w, UP_VNI);
 	if (size > (word >> 12 & 0xffff))
-		return leave(flow, w.now, UP_LENGTH);
+		return leave(skb, &w, UP_LENGTH);
 	w.base = word >> 28 & 0xffff;
 	k = word >> 44 & 0xffff;
 	w.members = bpf_map_lookup_elem(&segments, &k);
 	if (!w.members)
-		return leave(flow, w.now, UP_VNI);
+		return leave(skb, &w, UP_VNI);
 
 	EACH(n, find_sender, &w);
 	if (!(w.flags & MEMBER_KNOWN))
-		return leave(flow, w.now, UP_SENDER);
+		return leave(skb, &w, UP_SENDER);
 	if (udp->check != 0 && !verified(skb, ip, udp))
-		return leave(flow, w.now, UP_CHECKSUM);
+		return leave(skb, &w, UP_CHECKSUM);
 
-	if (flow && (__s32)(flow->up - *(volatile __u32 *)&flow->done) > 0 && w.now - flow->own < FLOW_END) {
-		__sync_fetch_and_add(&flow->up, 1);
-		return up(UP_ORDER);
+	if (w.flow && pending(w.flow)) {
+		/* Another CPU may have stored a time after ours. */
+		if ((__s64)(w.now - w.flow->own) < FLOW_END)
+			return follow(skb, &w, UP_ORDER);
+		__sync_fetch_and_add(&slot->drops[DROP_OVERRUN], 1);
+		return DONE;
 	}
 
 	struct result *r = bpf_map_lookup_elem(&results, &zero);
@@ -579,7 +612,7 @@ int flood(struct __sk_buff *skb)
 	__sync_fetch_and_add(&slot->copy_bytes, (__u64)len * r->copies);
 	__u32 others = r->copies;
 #pragma unroll
-	for (int i = DROP_UNREACHABLE; i < NUM_DROPS; i++) {
+	for (int i = DROP_UNREACHABLE; i <= DROP_BLOCKED; i++) {
 		others += r->drops[i];
 		if (r->drops[i])
 			__sync_fetch_and_add(&slot->drops[i], r->drops[i]);

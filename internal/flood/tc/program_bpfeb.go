@@ -27,10 +27,14 @@ type programDevice struct {
 }
 
 type programFlow struct {
-	_    structs.HostLayout
-	Own  uint64
-	Up   uint32
-	Done uint32
+	_     structs.HostLayout
+	Own   uint64
+	Last  uint64
+	Stamp uint64
+	Of    uint32
+	Up    uint32
+	Done  uint32
+	Pad   uint32
 }
 
 type programMember struct {
@@ -46,7 +50,7 @@ type programMember struct {
 type programResult struct {
 	_      structs.HostLayout
 	Copies uint32
-	Drops  [5]uint32
+	Drops  [6]uint32
 }
 
 type programSample struct {
@@ -79,7 +83,7 @@ type programSlot struct {
 	Bytes     uint64
 	Copies    uint64
 	CopyBytes uint64
-	Drops     [5]uint64
+	Drops     [6]uint64
 }
 
 // Names of all BPF objects in the ELF.

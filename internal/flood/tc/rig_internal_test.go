@@ -128,7 +128,11 @@ func frame(vni vxlan.VNI, inner int, change ...func(*netlab.Datagram)) []byte {
 
 // skb is the part of struct __sk_buff (linux/bpf.h) that a run may set.
 type skb struct {
-	_       [176]byte
+	_       [152]byte
+	Tstamp  uint64
+	_       uint32
+	GSOSegs uint32
+	_       [8]byte
 	GSOSize uint32
 	_       [12]byte
 }

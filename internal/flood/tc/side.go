@@ -132,6 +132,7 @@ func (s *side) run(ctx context.Context) error {
 	g.Go(func() error { return s.paths.Run(ctx, s.mirror.pathsChanged, s.use) })
 	g.Go(func() error { return s.addresses.Run(ctx, s.own) })
 	g.Go(func() error { return s.watch(ctx) })
+	g.Go(func() error { return s.flows.run(ctx, s.engine.cfg.Raw.DoneUntil) })
 	g.Go(func() error {
 		defer context.AfterFunc(ctx, func() { samples.Close() })()
 		return s.sample(samples)
@@ -244,6 +245,7 @@ func (s *side) flooded(v vxlan.VNI, c slotCount) {
 // dropReasons are those of the program, in its order.
 var dropReasons = [numSlotDrops]metrics.Drop{
 	metrics.DropNoMember, metrics.DropUnreachable, metrics.DropUnresolved, metrics.DropRefused, metrics.DropBlocked,
+	metrics.DropKernel,
 }
 
 // sent takes in what a member sent.

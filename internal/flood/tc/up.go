@@ -48,4 +48,5 @@ const (
 	slotUnresolved
 	slotRefused
 	slotBlocked
+	slotOverrun
 )

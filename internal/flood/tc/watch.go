@@ -42,9 +42,6 @@ func (s *side) watch(ctx context.Context) error {
 			return nil
 		case <-s.wake:
 		case <-t.C:
-			if queued, _ := s.engine.cfg.Raw.Backlog(); queued == 0 {
-				s.flows.forget(s.engine.cfg.Clock())
-			}
 		}
 		if err := s.engine.inside(func() error { s.look(); s.place(ctx); return nil }); err != nil {
 			return err
