@@ -4,13 +4,9 @@ package tc
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"testing"
-
-	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"vxsnd/internal/netlab"
 	"vxsnd/internal/vxlan"
@@ -20,20 +16,7 @@ func TestProgramIsPutBack(t *testing.T) {
 	p := newPlant(t)
 	p.start()
 	p.flood()
-	l, err := p.node.Link("eth0")
-	check(t, err)
-	check(t, p.node.Do(func() error {
-		q, err := link.QueryPrograms(link.QueryOptions{Target: l.Index, Attach: ebpf.AttachTCXIngress})
-		if err != nil {
-			return err
-		}
-		id, _ := q.Programs[0].LinkID()
-		l, err := link.NewFromID(id)
-		if err != nil {
-			return err
-		}
-		return errors.Join(l.Detach(), l.Close())
-	}))
+	p.unhook("eth0")
 	if n := p.hooks("eth0"); n == 0 {
 		p.flood()
 	}

@@ -5,6 +5,7 @@ package tc
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/sirupsen/logrus"
+	"github.com/vishvananda/netlink"
 	"go.uber.org/goleak"
 
 	"vxsnd/internal/fdb"
@@ -234,4 +236,40 @@ func (p *plant) hooks(device string) (n int) {
 		return nil
 	}))
 	return n
+}
+
+// unhook takes the program away from a device, as somebody else could.
+func (p *plant) unhook(device string) {
+	p.Helper()
+	l, err := p.node.Link(device)
+	check(p, err)
+	check(p, p.node.Do(func() error {
+		q, err := link.QueryPrograms(link.QueryOptions{Target: l.Index, Attach: ebpf.AttachTCXIngress})
+		if err != nil {
+			return err
+		}
+		id, _ := q.Programs[0].LinkID()
+		l, err := link.NewFromID(id)
+		if err != nil {
+			return err
+		}
+		return errors.Join(l.Detach(), l.Close())
+	}))
+}
+
+// forget removes the entry of a neighbour, which is resolved again then.
+func (p *plant) forget(a netip.Addr) {
+	p.Helper()
+	check(p, p.node.Do(func() error {
+		l, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		return netlink.NeighDel(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: a.AsSlice()})
+	}))
+	until(p, "the neighbour again", func() bool {
+		ns, err := p.node.Neighbours("eth0")
+		check(p, err)
+		return slices.ContainsFunc(ns, func(n netlab.Neighbour) bool { return n.Addr == a && len(n.MAC) == 6 })
+	})
 }

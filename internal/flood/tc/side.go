@@ -58,6 +58,7 @@ type side struct {
 	asked    int // how often these two were set
 	placed   int // asked of when the program was put where they say
 	attached map[int]*place
+	refused  map[int]fdb.Time        // devices that did not take the program, and when
 	cleaned  bool                    // clean was called
 	services map[netip.Addr]struct{} // nil before they are known
 	count    metrics.FloodCount
@@ -71,7 +72,7 @@ func (t *Tc) open() (s *side, err error) {
 	t.mu.Unlock()
 	s = &side{
 		engine: t, names: names, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		attached: make(map[int]*place),
+		attached: make(map[int]*place), refused: make(map[int]fdb.Time),
 	}
 	defer func() {
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"vxsnd/internal/fdb"
 	"vxsnd/internal/underlay"
 )
 
@@ -69,29 +70,99 @@ func (s *side) look() {
 func (s *side) place(ctx context.Context) {
 	want, asked := s.wanted()
 	s.detach(want)
-	// The ways by a device that has come are there before packets that come by it.
-	select {
-	case <-s.mirror.inForce():
-	case <-ctx.Done():
+	if added := s.added(want); len(added) > 0 && !s.takeOver(ctx, added, want) {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.placed = asked
-	for index, name := range want {
-		if s.attached[index] != nil {
-			continue
+}
+
+// added returns the devices where the program is to be put, without those that
+// have refused it lately.
+func (s *side) added(want map[int]string) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.engine.cfg.Clock()
+	var out []int
+	for index := range want {
+		if at, refused := s.refused[index]; s.attached[index] == nil && (!refused || now.Sub(at) > lastRetry) {
+			out = append(out, index)
 		}
+	}
+	return out
+}
+
+// takeOver puts the program on devices. What came by them before is raw's, and
+// the program does not know of it: so raw has everything until it is done with
+// that, lest packets overtake it. By then the ways by the devices are in the maps, too.
+// It is false where ctx is done before.
+func (s *side) takeOver(ctx context.Context, added []int, want map[int]string) bool {
+	for _, on := range []bool{true, false} {
+		select {
+		case <-s.mirror.pause(on):
+		case <-ctx.Done():
+			return false
+		}
+		if on && s.attach(added, want) {
+			s.handOver(ctx)
+		}
+	}
+	return true
+}
+
+// attach puts the program on devices, and tells whether there was one that took it.
+func (s *side) attach(added []int, want map[int]string) (any bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, index := range added {
+		name := want[index]
 		a, err := s.kernel.attach(index)
 		if err != nil {
+			s.refused[index] = s.engine.cfg.Clock()
 			s.refuse(name, err)
 			continue
 		}
+		delete(s.refused, index)
+		any = true
 		s.attached[index] = &place{name, a}
 		s.engine.log.WithFields(logrus.Fields{"iface": name, "hook": a.how}).Info("the kernel floods what comes in by a device")
 		if a.how == "clsact" && !s.cleaned {
 			s.cleaned = true
 			s.clean(want)
+		}
+	}
+	return any
+}
+
+// handTime is how long raw may have no moment without a packet in its queue, until
+// it only has to be done with what it had.
+const handTime = time.Second
+
+// handOver returns when raw is done with all packets that came before the call,
+// and with those that it was handed since, as far as it is not overrun.
+func (s *side) handOver(ctx context.Context) {
+	if err := s.mirror.maps.grace(); err != nil {
+		return // and the mirror fails of it soon
+	}
+	raw, clock := s.engine.cfg.Raw, s.engine.cfg.Clock
+	came, empty, unused := clock(), fdb.Never, 0
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		if queued, _ := raw.Backlog(); queued == 0 {
+			empty = min(empty, clock())
+			if unused++; unused > 1 && raw.Counters().Packets == 0 {
+				return // nothing ever came
+			}
+		}
+		if until := raw.DoneUntil(); until >= empty || until >= came.Add(handTime) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
 }
