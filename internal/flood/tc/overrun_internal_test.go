@@ -5,6 +5,7 @@ package tc
 import (
 	"encoding/binary"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -83,4 +84,41 @@ func TestStormThatOverrunsRaw(t *testing.T) {
 	if len(last) != len(p.addrs)-2 {
 		t.Errorf("got copies for %v, want all other members", last)
 	}
+}
+
+// The stamp that the program keeps of a packet is the one that raw reads with it, so
+// that a packet which never comes to raw holds up nothing behind the next.
+func TestStampsOfTheSocket(t *testing.T) {
+	p := newPlant(t)
+	p.start()
+	f := &p.current().flows
+	type found struct {
+		received, stamp uint64
+		pending         int32
+	}
+	ends := make(chan found, 10)
+	p.config.Raw.SetDone(func(fs []flood.Flow) {
+		f.done(fs)
+		for i := range fs {
+			m := f.flow(flowHash(&fs[i]))
+			ends <- found{uint64(fs[i].Received), atomic.LoadUint64(&m.Stamp), int32(atomic.LoadUint32(&m.Up) - atomic.LoadUint32(&m.Done))}
+		}
+	})
+	send := func(ttl byte, checksum uint16) {
+		b := p.frame()
+		binary.BigEndian.PutUint16(b[34:], 50000)
+		binary.BigEndian.PutUint16(b[40:], checksum)
+		b[22] = ttl
+		check(t, p.far.Send("eth0", summed(b)))
+	}
+	for range 5 {
+		send(64, 1) // a wrong checksum, which the socket refuses
+		send(1, 0)
+		if got := <-ends; got.received == 0 || got.received != got.stamp || got.pending != 0 {
+			t.Errorf("got %+v, want the same stamps, and nothing pending", got)
+		}
+	}
+	send(64, 0)
+	p.arrived(p.number)
+	p.wantBy(1, 5)
 }
