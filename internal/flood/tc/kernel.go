@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The layout of flood.bpf.c.
+// The layout of maps.bpf.h.
 const (
 	segmentMembers = 1 << 16
 	maxSegments    = 64

@@ -43,13 +43,13 @@ type sink interface {
 }
 
 // A slotCount is what the program counted for a VNI: bytes of UDP payload, and
-// drops in the order of flood.bpf.c.
+// drops in the order of maps.bpf.h.
 type slotCount struct {
 	packets, bytes, copies, copyBytes uint64
 	drops                             [numSlotDrops]uint64
 }
 
-// numSlotDrops is NUM_DROPS of flood.bpf.c.
+// numSlotDrops is NUM_DROPS of maps.bpf.h.
 const numSlotDrops = len(programSlot{}.Drops)
 
 // A sighting is what the program counted of a member, and its share of what it

@@ -22,7 +22,7 @@ type sample struct {
 	head []byte // its first bytes
 }
 
-// The layout of struct sample in flood.bpf.c.
+// The layout of struct sample in maps.bpf.h.
 const (
 	sampleHead   = 24
 	sampleLength = sampleHead + len(programSample{}.Head)

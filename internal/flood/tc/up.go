@@ -3,7 +3,7 @@
 package tc
 
 // An up is a reason for which the program hands a packet up to raw, in the order
-// of flood.bpf.c.
+// of maps.bpf.h.
 type up uint8
 
 const (
@@ -41,7 +41,7 @@ func (u up) String() string {
 }
 
 // What became of copies and of packets without any, as slots count it in the
-// order of flood.bpf.c.
+// order of maps.bpf.h.
 const (
 	slotNoMember = iota
 	slotUnreachable
