@@ -82,6 +82,19 @@ func inVRF(links map[int]link, index int, vrf string) bool {
 	return above.name == vrf
 }
 
+// InVRF tells whether a device is in a VRF at this moment, or in none where vrf is
+// empty. It asks the kernel, and may be called concurrently.
+func InVRF(index int, vrf string) bool {
+	above, _ := vrfAbove(index, func(i int) (link, bool) {
+		l, err := netlink.LinkByIndex(i)
+		if err != nil {
+			return link{}, false
+		}
+		return link{index: i, master: l.Attrs().MasterIndex, name: l.Attrs().Name, vrf: l.Type() == "vrf"}, true
+	})
+	return above.name == vrf
+}
+
 // selectAddrs returns the addresses in a VRF, sorted.
 func selectAddrs(addrs map[ownAddr]struct{}, links map[int]link, vrf string) []netip.Addr {
 	in := make(map[int]bool)

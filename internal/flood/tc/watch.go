@@ -187,16 +187,23 @@ func (s *side) refuse(name string, err error) {
 	})
 }
 
+// errVRF says that what comes in by a device is not for raw's sockets.
+var errVRF = errors.New("not in the VRF of this node")
+
 // wanted returns the devices where the program is to be, and how often that was
-// asked for by then.
+// asked for by then. One by which copies leave a VRF, since a route there says so
+// or there is none, is not among them: what comes in by it is not the node's.
 func (s *side) wanted() (want map[int]string, asked int) {
 	s.mu.Lock()
 	names, used, asked := s.names, s.used, s.asked
 	s.mu.Unlock()
+	vrf := s.engine.cfg.VRF
 	want = make(map[int]string)
 	if len(names) == 0 {
 		for _, d := range used {
-			want[d.Index] = d.Name
+			if underlay.InVRF(d.Index, vrf) {
+				want[d.Index] = d.Name
+			}
 		}
 		return want, asked
 	}
@@ -206,6 +213,8 @@ func (s *side) wanted() (want map[int]string, asked int) {
 			s.refuse(name, err)
 		case len(d.HardwareAddr) != 6:
 			s.refuse(name, errors.New("not an Ethernet device"))
+		case !underlay.InVRF(d.Index, vrf):
+			s.refuse(name, errVRF)
 		default:
 			want[d.Index] = name
 		}
