@@ -41,13 +41,14 @@ func TestUnitRuns(t *testing.T) {
 	netlab.Need(t)
 	if !uml.Inside() {
 		must(systemd(t, "systemctl", "--version"))(t)
-		inUML(t, "systemd", nil, uml.Program{Modules: []string{"vxlan", "veth", "bridge"}, Systemd: true})
+		inUML(t, "systemd", nil, uml.Program{Modules: []string{"vxlan", "veth", "bridge", "sch_ingress", "cls_bpf"}, Systemd: true})
 		return
 	}
 	awaitSystemd(t)
 	l := newLab(t, 0)
 	vs := l.vteps(2)
 	n := l.idle()
+	n.dir = "/run/vxsnd" // has the socket
 
 	netns := nameNamespace(t, n.machine)
 	rmemMax(t, 8<<20) // as much as receive_queue
@@ -76,7 +77,7 @@ func TestUnitRuns(t *testing.T) {
 		vs[0].floodLarge(n, unitVNI, large)
 		vs[1].await(1) // the VTEP looks for the node's Ethernet address first
 		wantCopies(t, vs[1], sent{src: vs[0].packet(n, unitVNI, large).Src, ttl: 64, vni: unitVNI, inner: large})
-		wantThreads(t, 1<<unix.CAP_NET_RAW)
+		wantThreads(t, 1<<unix.CAP_NET_RAW, 1<<unix.CAP_NET_RAW)
 		wantConfined(t)
 		wantProperties(t, "ActiveState=active", "StatusText=.+", "NRestarts=0")
 		wantNoWarning(t)
@@ -144,6 +145,7 @@ func TestUnitRuns(t *testing.T) {
 		rmemMax(t, 8<<20)
 		check(t, os.Remove(unitDropIns+"/anycast.conf"))
 	})
+	t.Run("with drop-in of tc", func(t *testing.T) { testUnitFloodsInKernel(t, n, floods) })
 	// Death and a hang end with a new process.
 	check(t, os.WriteFile(unitDropIns+"/watchdog.conf", []byte("[Service]\nWatchdogSec=10\n"), 0o644))
 	systemctl(t, "daemon-reload")
@@ -272,9 +274,10 @@ func mainPID(t *testing.T) int {
 	return must(strconv.Atoi(strings.TrimSpace(out)))(t)
 }
 
-// wantThreads fails the test unless each thread of vxsnd has the capabilities
-// of the set alone, a user that is not root, and a filter of system calls.
-func wantThreads(t *testing.T, set uint64) {
+// wantThreads fails the test unless each thread of vxsnd has the capabilities of
+// the set alone, and may not have others than those of bound, a user that is not
+// root, and a filter of system calls.
+func wantThreads(t *testing.T, set, bound uint64) {
 	t.Helper()
 	files := must(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", mainPID(t))))(t)
 	if len(files) < 2 {
@@ -287,7 +290,7 @@ func wantThreads(t *testing.T, set uint64) {
 			k, v, _ := strings.Cut(line, ":")
 			got[k] = strings.TrimSpace(v)
 		}
-		for k, want := range map[string]string{"CapEff": caps, "CapPrm": caps, "CapBnd": caps, "NoNewPrivs": "1", "Seccomp": "2"} {
+		for k, want := range map[string]string{"CapEff": caps, "CapPrm": caps, "CapBnd": fmt.Sprintf("%016x", bound), "NoNewPrivs": "1", "Seccomp": "2"} {
 			if got[k] != want {
 				t.Errorf("%s: got %s %s, want %s", f, k, got[k], want)
 			}
