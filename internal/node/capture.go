@@ -105,10 +105,17 @@ func (p *capture) get() (packets []control.Captured, end bool, done func()) {
 	}
 }
 
+// captureArgs are control.CaptureArgs as a client wrote them: a VNI that is left out
+// is not VNI 0.
+type captureArgs struct {
+	VNI *uint32 `json:"vni"`
+	control.CaptureArgs
+}
+
 // capture sends the packets of a VNI as they come, until ctx is done or there were
 // enough.
-func (n *Node) capture(ctx context.Context, args *control.CaptureArgs, call *control.Call) error {
-	vni, err := checkVNI(args.VNI)
+func (n *Node) capture(ctx context.Context, args *captureArgs, call *control.Call) error {
+	vni, err := namedVNI(args.VNI)
 	switch {
 	case err != nil:
 		return err

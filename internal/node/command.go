@@ -58,6 +58,14 @@ func badArgument(format string, values ...any) error {
 	return &control.Error{Code: control.CodeBadArgument, Text: fmt.Sprintf(format, values...)}
 }
 
+// namedVNI returns the VNI of an argument that has to be there.
+func namedVNI(v *uint32) (vxlan.VNI, error) {
+	if v == nil {
+		return 0, badArgument("no vni is named")
+	}
+	return checkVNI(*v)
+}
+
 // checkVNI returns the VNI of an argument.
 func checkVNI(v uint32) (vxlan.VNI, error) {
 	vni := vxlan.VNI(v)

@@ -53,9 +53,16 @@ type explainer struct {
 
 func newExplainer(n *Node) *explainer { return &explainer{n, make(chan struct{}, maxExplaining)} }
 
+// explainArgs are control.ExplainArgs as a client wrote them: a VNI that is left out
+// is not VNI 0.
+type explainArgs struct {
+	VNI *uint32 `json:"vni"`
+	control.ExplainArgs
+}
+
 // run answers a request.
-func (x *explainer) run(ctx context.Context, args *control.ExplainArgs, call *control.Call) error {
-	vni, err := checkVNI(args.VNI)
+func (x *explainer) run(ctx context.Context, args *explainArgs, call *control.Call) error {
+	vni, err := namedVNI(args.VNI)
 	p := packet{vni: vni, source: args.Source.Unmap(), ttl: usualTTL, size: -1}
 	switch {
 	case err != nil:

@@ -34,10 +34,7 @@ type changeArgs struct {
 
 // operated returns the pair that an operator names.
 func operated(c *changeArgs) (pair, error) {
-	if c.VNI == nil {
-		return pair{}, badArgument("no vni is named")
-	}
-	vni, err := checkVNI(*c.VNI)
+	vni, err := namedVNI(c.VNI)
 	if err != nil {
 		return pair{}, err
 	}
