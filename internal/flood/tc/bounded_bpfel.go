@@ -16,6 +16,7 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	boundedMapArrivals     = "arrivals"
 	boundedMapDests        = "dests"
 	boundedMapDevices      = "devices"
 	boundedMapFlows        = "flows"
@@ -81,6 +82,7 @@ type boundedProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type boundedMapSpecs struct {
+	Arrivals *ebpf.MapSpec `ebpf:"arrivals"`
 	Dests    *ebpf.MapSpec `ebpf:"dests"`
 	Devices  *ebpf.MapSpec `ebpf:"devices"`
 	Flows    *ebpf.MapSpec `ebpf:"flows"`
@@ -122,6 +124,7 @@ func (o *boundedObjects) Close() error {
 //
 // It can be passed to loadBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type boundedMaps struct {
+	Arrivals *ebpf.Map `ebpf:"arrivals"`
 	Dests    *ebpf.Map `ebpf:"dests"`
 	Devices  *ebpf.Map `ebpf:"devices"`
 	Flows    *ebpf.Map `ebpf:"flows"`
@@ -137,6 +140,7 @@ type boundedMaps struct {
 
 func (m *boundedMaps) Close() error {
 	return _BoundedClose(
+		m.Arrivals,
 		m.Dests,
 		m.Devices,
 		m.Flows,

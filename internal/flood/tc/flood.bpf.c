@@ -304,6 +304,9 @@ int flood(struct __sk_buff *skb)
 	w.flow = bpf_map_lookup_elem(&flows, &k);
 	if (set->lease <= w.now)
 		return leave(skb, &w, UP_STALE);
+	k = skb->ifindex;
+	if (set->arriving && bpf_map_lookup_elem(&arrivals, &k))
+		return leave(skb, &w, UP_ORDER);
 	__u32 size = bpf_ntohs(ip->tot_len), len = bpf_ntohs(udp->len);
 	__u32 sum = sum16(ip);
 	sum = (sum & 0xffff) + (sum >> 16);

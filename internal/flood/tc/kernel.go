@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -25,6 +26,7 @@ const (
 	maxSlots       = 1 << 16
 	maxCount       = 1<<12 - 1 // members of a VNI that the program can have
 	boundedCount   = 512       // of that with bounded loops: BOUNDED of gen.go
+	maxArrivals    = 256       // devices that get the program at once
 )
 
 // Flags of a member, above the index of its destination.
@@ -72,8 +74,8 @@ func makeHop(device int, mac [6]byte) hop {
 func (h hop) device() int { return int(h >> 48) }
 
 // A kernel is the program with its maps, which live as long as it is open or
-// something is attached. Its maps belong to the mirror; attach may be called
-// concurrently.
+// something is attached. Its maps belong to the mirror; attach and arrive may be
+// called beside it.
 type kernel struct {
 	objects  programObjects
 	limit    int // VNIs
@@ -88,6 +90,7 @@ type kernel struct {
 	devices  []programDevice
 	settings *programSetting
 	flows    []programFlow
+	arriving []int // devices
 }
 
 // A mapped is memory that the program works in.
@@ -236,6 +239,26 @@ func (k *kernel) setService(a netip.Addr) error { return k.objects.Services.Put(
 
 // deleteService is the reverse of setService.
 func (k *kernel) deleteService(a netip.Addr) error { return absent(k.objects.Services.Delete(a.As4())) }
+
+// arrive has the program hand up all that comes in by devices, maxArrivals at most,
+// instead of the devices of before.
+func (k *kernel) arrive(ifindexes []int) error {
+	atomic.StoreUint32(&k.settings.Arriving, 0)
+	for _, i := range k.arriving {
+		if err := absent(k.objects.Arrivals.Delete(uint32(i))); err != nil {
+			return err
+		}
+	}
+	k.arriving = nil
+	for _, i := range ifindexes {
+		if err := k.objects.Arrivals.Put(uint32(i), uint8(1)); err != nil {
+			return err
+		}
+		k.arriving = append(k.arriving, i)
+	}
+	atomic.StoreUint32(&k.settings.Arriving, uint32(len(ifindexes)))
+	return nil
+}
 
 func absent(err error) error {
 	if errors.Is(err, ebpf.ErrKeyNotExist) {

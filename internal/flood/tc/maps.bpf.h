@@ -23,6 +23,7 @@
 #define MAX_DEVICES     256
 #define MAX_SLOTS       65536
 #define MAX_SERVICES    1024
+#define MAX_ARRIVALS    256
 #define FLOWS           4096 /* a power of 2 */
 
 /* The outer headers that are looked at: Ethernet, IPv4, UDP, VXLAN. */
@@ -59,7 +60,7 @@ enum {
 	UP_LENGTH,  /* larger than the smallest MTU on the way to a member */
 	UP_SENDER,  /* not known, or not any more */
 	UP_CHECKSUM, /* one of UDP that nobody has verified, or a wrong one */
-	UP_ORDER,    /* behind another of its flow */
+	UP_ORDER,    /* behind another of its flow, or maybe one that came before the program did */
 	NUM_UPS,
 };
 
@@ -104,7 +105,7 @@ struct setting {
 	__u64 learn_hold; /* ns that a learned member lives after a packet */
 	__u16 port;       /* that VTEPs send to, network order */
 	__u16 dest_port;  /* of copies, network order */
-	__u32 pad;
+	__u32 arriving;   /* devices in arrivals */
 };
 
 /* What went up of a flow: packets of one source, port and VNI, or others too by chance. */
@@ -149,6 +150,17 @@ struct {
 	__type(key, __u32);
 	__type(value, __u8);
 } services SEC(".maps");
+
+/*
+ * Devices that have just got the program, by index. What came in by them before is
+ * raw's, and nobody has counted it.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_ARRIVALS);
+	__type(key, __u32);
+	__type(value, __u8);
+} arrivals SEC(".maps");
 
 /* VNI -> index in slots. Its elements are there from the start, so that none is wanting. */
 struct {

@@ -152,7 +152,6 @@ type mirror struct {
 	lates   []*vni   // those with late members, and others
 	// lateUntil is the earliest time of these.
 	lateUntil fdb.Time
-	paused    bool // raw does everything, for a moment
 
 	gone    garbage      // what the program may still look at
 	dying   chan garbage // to wait for a grace period
@@ -176,7 +175,6 @@ type mirror struct {
 	mu        sync.Mutex // guards what follows
 	wanted    *mirrorSettings
 	asked     map[vxlan.VNI]bool // to hold, or not to
-	pausing   bool               // to be paused
 	answers   []chan struct{}    // to who asked
 	changed   map[netip.Addr]underlay.Path
 	nextSync  chan struct{} // nil if nobody asks for it
@@ -293,24 +291,7 @@ func (m *mirror) hold(v vxlan.VNI, on bool) <-chan struct{} {
 		m.asked = make(map[vxlan.VNI]bool)
 	}
 	m.asked[v] = on
-	m.mu.Unlock()
-	return m.inForce()
-}
-
-// pause has raw do everything, or no more. The channel that it returns is closed
-// when that is in force.
-func (m *mirror) pause(on bool) <-chan struct{} {
-	m.mu.Lock()
-	m.pausing = on
-	m.mu.Unlock()
-	return m.inForce()
-}
-
-// inForce returns a channel that is closed when what was asked for, and the ways that
-// were told, are in the maps.
-func (m *mirror) inForce() <-chan struct{} {
 	done := make(chan struct{})
-	m.mu.Lock()
 	m.answers = append(m.answers, done)
 	m.mu.Unlock()
 	m.poke()

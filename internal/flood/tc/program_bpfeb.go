@@ -71,7 +71,7 @@ type programSetting struct {
 	LearnHold uint64
 	Port      uint16
 	DestPort  uint16
-	Pad       uint32
+	Arriving  uint32
 }
 
 type programSlot struct {
@@ -90,6 +90,7 @@ type programSlot struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	programMapArrivals     = "arrivals"
 	programMapDests        = "dests"
 	programMapDevices      = "devices"
 	programMapFlows        = "flows"
@@ -155,6 +156,7 @@ type programProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type programMapSpecs struct {
+	Arrivals *ebpf.MapSpec `ebpf:"arrivals"`
 	Dests    *ebpf.MapSpec `ebpf:"dests"`
 	Devices  *ebpf.MapSpec `ebpf:"devices"`
 	Flows    *ebpf.MapSpec `ebpf:"flows"`
@@ -196,6 +198,7 @@ func (o *programObjects) Close() error {
 //
 // It can be passed to loadProgramObjects or ebpf.CollectionSpec.LoadAndAssign.
 type programMaps struct {
+	Arrivals *ebpf.Map `ebpf:"arrivals"`
 	Dests    *ebpf.Map `ebpf:"dests"`
 	Devices  *ebpf.Map `ebpf:"devices"`
 	Flows    *ebpf.Map `ebpf:"flows"`
@@ -211,6 +214,7 @@ type programMaps struct {
 
 func (m *programMaps) Close() error {
 	return _ProgramClose(
+		m.Arrivals,
 		m.Dests,
 		m.Devices,
 		m.Flows,

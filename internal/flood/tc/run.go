@@ -216,7 +216,7 @@ func (m *mirror) ask(now fdb.Time) {
 // renew has the maps hold for some time from now.
 func (m *mirror) renew() {
 	now, lease := m.clock(), uint64(0)
-	if !m.now.raw && !m.paused {
+	if !m.now.raw {
 		lease = uint64(now.Add(leaseFor))
 	}
 	if old := atomic.SwapUint64(&m.maps.settings.Lease, lease); old != 0 && fdb.Time(old) < now {
@@ -231,12 +231,7 @@ func (m *mirror) requests() (answers []chan struct{}) {
 	wanted, asked, changed, answers := m.wanted, m.asked, m.changed, m.answers
 	m.wanted, m.asked, m.changed, m.answers = nil, nil, nil, nil
 	m.beginSync()
-	paused := m.pausing
 	m.mu.Unlock()
-	if paused != m.paused {
-		m.paused = paused
-		m.renew()
-	}
 	if wanted != nil {
 		m.now = wanted.sound()
 		m.storeHold()

@@ -52,6 +52,8 @@ type side struct {
 
 	wake chan struct{} // there is something new in what follows
 
+	lately map[int]fdb.Time // when devices were in use last that are not named; of watch alone
+
 	mu       sync.Mutex // guards what follows
 	names    []string   // of the devices that the settings name
 	used     []underlay.PathDevice
@@ -72,7 +74,7 @@ func (t *Tc) open() (s *side, err error) {
 	t.mu.Unlock()
 	s = &side{
 		engine: t, names: names, wake: make(chan struct{}, 1), ended: make(chan struct{}),
-		attached: make(map[int]*place), refused: make(map[int]fdb.Time),
+		attached: make(map[int]*place), refused: make(map[int]fdb.Time), lately: make(map[int]fdb.Time),
 	}
 	defer func() {
 		if err != nil {

@@ -5,7 +5,9 @@ package tc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -17,6 +19,10 @@ import (
 // watchEvery is the time between two looks at whether the program is still where
 // it was put, and at devices that the settings name.
 const watchEvery = time.Second
+
+// keepFor is how long the program stays on a device by which members are not reached
+// any more, so that it does not come and go with a route.
+const keepFor = time.Minute
 
 // A place is a device where the program takes packets.
 type place struct {
@@ -44,7 +50,7 @@ func (s *side) watch(ctx context.Context) error {
 		case <-s.wake:
 		case <-t.C:
 		}
-		if err := s.engine.inside(func() error { s.look(); s.place(ctx); return nil }); err != nil {
+		if err := s.engine.inside(func() error { s.look(); return s.place(ctx) }); err != nil {
 			return err
 		}
 	}
@@ -67,15 +73,18 @@ func (s *side) look() {
 }
 
 // place puts the program where it is to be, and takes it away elsewhere.
-func (s *side) place(ctx context.Context) {
+func (s *side) place(ctx context.Context) error {
 	want, asked := s.wanted()
 	s.detach(want)
-	if added := s.added(want); len(added) > 0 && !s.takeOver(ctx, added, want) {
-		return
+	for added := range slices.Chunk(s.added(want), maxArrivals) {
+		if err := s.takeOver(ctx, added, want); err != nil || ctx.Err() != nil {
+			return err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.placed = asked
+	return nil
 }
 
 // added returns the devices where the program is to be put, without those that
@@ -93,22 +102,21 @@ func (s *side) added(want map[int]string) []int {
 	return out
 }
 
-// takeOver puts the program on devices. What came by them before is raw's, and
-// the program does not know of it: so raw has everything until it is done with
-// that, lest packets overtake it. By then the ways by the devices are in the maps, too.
-// It is false where ctx is done before.
-func (s *side) takeOver(ctx context.Context, added []int, want map[int]string) bool {
-	for _, on := range []bool{true, false} {
-		select {
-		case <-s.mirror.pause(on):
-		case <-ctx.Done():
-			return false
-		}
-		if on && s.attach(added, want) {
-			s.handOver(ctx)
-		}
+// takeOver puts the program on devices, maxArrivals at most. What came in by them
+// before is raw's, and the program does not know of it: so raw has what comes in by
+// them until it is done with that, lest packets overtake it. What comes in by others
+// stays with the program.
+func (s *side) takeOver(ctx context.Context, added []int, want map[int]string) error {
+	if err := s.kernel.arrive(added); err != nil {
+		return fmt.Errorf("note devices that come: %w", err)
 	}
-	return true
+	if s.attach(added, want) {
+		s.handOver(ctx)
+	}
+	if ctx.Err() != nil {
+		return nil // and all goes to raw
+	}
+	return s.kernel.arrive(nil)
 }
 
 // attach puts the program on devices, and tells whether there was one that took it.
@@ -191,7 +199,7 @@ func (s *side) refuse(name string, err error) {
 var errVRF = errors.New("not in the VRF of this node")
 
 // wanted returns the devices where the program is to be, and how often that was
-// asked for by then. One by which copies leave a VRF, since a route there says so
+// asked for by then. A device that is not named stays for a moment after its use. One by which copies leave a VRF, since a route there says so
 // or there is none, is not among them: what comes in by it is not the node's.
 func (s *side) wanted() (want map[int]string, asked int) {
 	s.mu.Lock()
@@ -200,13 +208,23 @@ func (s *side) wanted() (want map[int]string, asked int) {
 	vrf := s.engine.cfg.VRF
 	want = make(map[int]string)
 	if len(names) == 0 {
+		now := s.engine.cfg.Clock()
 		for _, d := range used {
 			if underlay.InVRF(d.Index, vrf) {
 				want[d.Index] = d.Name
+				s.lately[d.Index] = now
+			}
+		}
+		for index, at := range s.lately {
+			if d, err := net.InterfaceByIndex(index); err != nil || now.Sub(at) >= keepFor || !underlay.InVRF(index, vrf) {
+				delete(s.lately, index)
+			} else {
+				want[index] = d.Name
 			}
 		}
 		return want, asked
 	}
+	clear(s.lately)
 	for _, name := range names {
 		switch d, err := net.InterfaceByName(name); {
 		case err != nil:
