@@ -19,29 +19,15 @@ const churnRate = 1000
 // churn registers and withdraws members of a table at a service node, each from
 // its own address, for a while.
 func churn(to netip.Addr, t table, rate int, length time.Duration) error {
-	c, err := listenUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
+	pc, err := openTransparent()
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	raw, err := c.SyscallConn()
+	defer pc.Close()
+	ms, err := changeMessages(to, t.changes())
 	if err != nil {
 		return err
 	}
-	if err := setTransparent(raw); err != nil {
-		return err
-	}
-	dst := udpAddr(netip.AddrPortFrom(to, controlPort))
-	var ms []ipv4.Message
-	for _, ch := range t.changes() {
-		m, err := registration(ch)
-		if err != nil {
-			return err
-		}
-		oob := (&ipv4.ControlMessage{Src: ch.addr.AsSlice()}).Marshal()
-		ms = append(ms, ipv4.Message{Buffers: [][]byte{m}, OOB: oob, Addr: dst})
-	}
-	pc := ipv4.NewPacketConn(c)
 	begin := time.Now()
 	for i := 0; time.Since(begin) < length; {
 		if due := int(time.Since(begin).Seconds() * float64(rate)); i >= due {
@@ -54,6 +40,21 @@ func churn(to netip.Addr, t table, rate int, length time.Duration) error {
 		i++
 	}
 	return nil
+}
+
+// changeMessages returns the messages to a service node that make changes known.
+func changeMessages(to netip.Addr, cs []change) ([]ipv4.Message, error) {
+	dst := udpAddr(netip.AddrPortFrom(to, controlPort))
+	var ms []ipv4.Message
+	for _, c := range cs {
+		m, err := registration(c)
+		if err != nil {
+			return nil, err
+		}
+		oob := (&ipv4.ControlMessage{Src: c.addr.AsSlice()}).Marshal()
+		ms = append(ms, ipv4.Message{Buffers: [][]byte{m}, OOB: oob, Addr: dst})
+	}
+	return ms, nil
 }
 
 // registration returns the message that makes a change known.

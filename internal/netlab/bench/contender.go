@@ -4,18 +4,15 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
-	"vxsnd/internal/control"
 	"vxsnd/internal/netlab"
 )
 
@@ -40,8 +37,14 @@ type running struct {
 	// settled waits until the sender is known wherever it has to be, nil if there is
 	// nothing to wait for.
 	settled func(ctx context.Context) error
+	// share returns what part of the packets since then was flooded in the kernel,
+	// nil where that is not the question.
+	share func(ctx context.Context) (float64, error)
 	// churn changes members for a while.
 	churn func(ctx context.Context, length time.Duration) error
+	// gauge has a member come and go meanwhile, nil if it cannot be told when
+	// that is in force.
+	gauge func(length time.Duration) ([]int64, error)
 	// end stops it; hard does not let it serve what is queued.
 	end func(ctx context.Context, hard bool) error
 }
@@ -115,6 +118,11 @@ func (l *lab) beginNode(engine string, t table, lines string) (*running, error) 
 	if engine == "tc" {
 		fmt.Fprintf(&b, "tc_max_members = %d\n", maxKernelMembers)
 	}
+	cpu := nodeCPU
+	if t.workers > 0 {
+		fmt.Fprintf(&b, "workers = %d\n", t.workers)
+		cpu = anyCPU
+	}
 	for a, vnis := range t.memberships() {
 		fmt.Fprintf(&b, "vtep_membership = %s", a)
 		for _, v := range vnis {
@@ -126,7 +134,7 @@ func (l *lab) beginNode(engine string, t table, lines string) (*running, error) 
 	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
 		return nil, err
 	}
-	p, err := l.start(l.node, nodeCPU, l.vxsnd, "-c", file, "-p", l.dir+"/vxsnd.pid", "-u", socket)
+	p, err := l.start(l.node, cpu, l.vxsnd, "-c", file, "-p", l.dir+"/vxsnd.pid", "-u", socket)
 	if err != nil {
 		return nil, err
 	}
@@ -137,7 +145,11 @@ func (l *lab) beginNode(engine string, t table, lines string) (*running, error) 
 	}
 	r := &running{proc: p, end: ender(p)}
 	if engine == "tc" {
-		r.settled = func(ctx context.Context) error { return mirrored(ctx, socket, (t.members+1)*t.vnis) }
+		k := &kernelPart{socket: socket, members: (t.members + 1) * t.vnis}
+		r.settled, r.share = k.settle, k.share
+	}
+	if t.vnis == 1 {
+		r.gauge = func(length time.Duration) ([]int64, error) { return l.gauge(t, length) }
 	}
 	r.churn = func(ctx context.Context, length time.Duration) error {
 		c, err := l.receivers.Start(l.command("churn", l.service(t).String(), strconv.Itoa(t.members), strconv.Itoa(t.vnis),
@@ -152,30 +164,6 @@ func (l *lab) beginNode(engine string, t table, lines string) (*running, error) 
 		return err
 	}
 	return r, nil
-}
-
-// mirrored waits until the kernel floods to so many members, the sender among
-// them, and takes packets where it sends them, and raw has none left.
-func mirrored(ctx context.Context, socket string, members int) error {
-	c, err := control.Dial(ctx, socket)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	for {
-		var s control.Status
-		if err := c.Call(ctx, control.CommandShow, nil, func(b json.RawMessage) error { return json.Unmarshal(b, &s) }); err != nil {
-			return err
-		}
-		if s.Kernel != nil && s.Kernel.Members >= members && slices.Contains(s.Devices, "packets") && s.Queues.Receive == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the kernel's members: %w: engine %s %s, devices %s, %+v", ctx.Err(), s.Engine, s.EngineReason, s.Devices, s.Kernel)
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
 }
 
 // beginHeadend has the kernel flood to a table's members.

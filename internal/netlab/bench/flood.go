@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -46,20 +47,23 @@ type key struct {
 // trials returns what is measured: in about a minute, or all.
 func (p *plan) trials() []trial {
 	all := []string{"obvious", "batched", "raw", "kernel", "tc"}
+	quick := []string{"batched", "raw", "kernel", "tc"}
+	living := []string{"raw", "kernel", "tc"}
 	if !p.full {
 		return []trial{
 			{table{members: 8, vnis: 1}, all, []kind{small, half}, p.rounds},
-			{table{members: 64, vnis: 1}, all, []kind{small, half}, p.rounds},
+			{table{members: 64, vnis: 1}, all, []kind{small, half, large}, p.rounds},
+			{table{members: 64, vnis: 1}, living, []kind{churned}, p.rounds},
 			{table{members: 1000, vnis: 1}, all, []kind{small}, p.rounds},
-			{table{members: 64, vnis: 1000}, []string{"raw", "tc"}, []kind{small}, p.rounds},
+			{table{members: 64, vnis: 1000}, living, []kind{small}, p.rounds},
 		}
 	}
 	var ts []trial
 	for _, n := range []int{1, 8, 64, 250, 1000, 4000} {
 		ts = append(ts, trial{table{members: n, vnis: 1}, all, []kind{small, large, half}, p.rounds})
 	}
-	quick := []string{"batched", "raw", "kernel", "tc"}
-	living := []string{"raw", "kernel", "tc"}
+	ts = append(ts, p.workerTrials()...)
+	ts = append(ts, trial{table{members: 1, vnis: 1000}, quick, []kind{small}, p.rounds - 1})
 	for _, n := range []int{8, 64, 250} {
 		ts = append(ts,
 			trial{table{members: n, vnis: 1}, living, []kind{churned}, p.rounds - 1},
@@ -67,8 +71,29 @@ func (p *plan) trials() []trial {
 			trial{table{members: n, vnis: 1000}, living, []kind{large, churned}, p.rounds - 1},
 			trial{table{members: n, vnis: 1, onLink: true}, quick, []kind{small}, p.rounds - 1})
 	}
+	ts = append(ts,
+		trial{table{members: 1000, vnis: 1}, living, []kind{churned}, p.rounds - 1},
+		// With those that come and go it is more than the kernel's part can take.
+		trial{table{members: 4000, vnis: 1}, []string{"raw", "kernel"}, []kind{churned}, p.rounds - 1},
+		trial{table{members: 1000, vnis: 1000}, quick, []kind{small}, 1})
 	for _, n := range capMembers {
 		ts = append(ts, trial{table{members: n, vnis: 1}, []string{"tc"}, []kind{small}, 1})
+	}
+	return ts
+}
+
+// workerCounts are the numbers of workers that are compared, as far as there are
+// CPUs.
+var workerCounts = []int{1, 2, 4}
+
+// workerTrials compare numbers of workers of the engine raw.
+func (p *plan) workerTrials() (ts []trial) {
+	for _, n := range []int{8, 64} {
+		for _, w := range workerCounts {
+			if w <= runtime.NumCPU() {
+				ts = append(ts, trial{table{members: n, vnis: 1, workers: w}, []string{"raw"}, []kind{small}, p.rounds})
+			}
+		}
 	}
 	return ts
 }
@@ -80,15 +105,22 @@ var capMembers = []int{128, 256, 512, 768, 900, 1100, 1500, 2000}
 // results are the figures of each key, one per round.
 type results map[key][]figure
 
-// measureFlooding runs all trials.
 func (p *plan) measureFlooding(nl *netlab.Lab) error {
+	return p.measureTrials(nl, p.trials(), p.report)
+}
+
+func (p *plan) measureWorkers(nl *netlab.Lab) error { return p.measureTrials(nl, p.workerTrials(), "") }
+
+// measureTrials runs trials, and writes their report to a directory if there is
+// one.
+func (p *plan) measureTrials(nl *netlab.Lab, ts []trial, report string) error {
 	l, err := p.buildLab(nl)
 	if err != nil {
 		return err
 	}
 	defer l.headend.Close()
 	begin, rs := time.Now(), results{}
-	for _, t := range p.trials() {
+	for _, t := range ts {
 		if p.only != 0 && t.members != p.only {
 			continue
 		}
@@ -108,7 +140,7 @@ func (p *plan) measureFlooding(nl *netlab.Lab) error {
 		}
 	}
 	fmt.Printf("\n%s in all\n", time.Since(begin).Round(time.Second))
-	if p.report == "" {
+	if report == "" {
 		return nil
 	}
 	return p.writeReport(rs, time.Since(begin))
@@ -120,13 +152,17 @@ func (t table) String() string {
 	if t.onLink {
 		where = "on link"
 	}
+	if t.workers > 0 {
+		where += fmt.Sprintf(", workers on all CPUs: %d", t.workers)
+	}
 	if t.vnis == 1 {
 		return fmt.Sprintf("%d members %s", t.members, where)
 	}
 	return fmt.Sprintf("%d VNIs of %d members %s", t.vnis, t.members, where)
 }
 
-// tries is how often a measurement in which nothing happens is made again.
+// tries is how often a measurement is made in which nothing happens, or not where
+// it is to happen.
 const tries = 3
 
 // session runs a contender and measures all kinds of a trial.
@@ -166,15 +202,15 @@ func (l *lab) session(c *contender, t trial, rs results) (err error) {
 				}
 			}
 			f, err = l.measure(c, t.table, r, w)
-			silent := errors.Is(err, errSilent)
+			vain := errors.Is(err, errSilent) || errors.Is(err, errHandedUp)
 			// What waits in its receive buffer must not be flooded in the next
 			// measurement, whose packets have the same numbers.
-			if c.queues && (silent || err == nil && w.rate == 0) {
+			if c.queues && (vain || err == nil && w.rate == 0) {
 				if err := end(true); err != nil {
 					return err
 				}
 			}
-			if !silent {
+			if !vain {
 				break
 			}
 		}
@@ -193,33 +229,64 @@ func (l *lab) session(c *contender, t trial, rs results) (err error) {
 // print shows the figures of one kind.
 func (rs results) print(t trial, k kind) {
 	fmt.Printf("\n%s, %s\n\n", t.table, k)
-	fmt.Printf("%-9s %12s %8s %9s %9s %14s %6s %7s %9s %9s %9s\n",
-		"", "copies/s", "spread", "missing", "not sent", "CPU s/M copies", "own", "user", "p50", "p99", "p99.9")
+	fmt.Printf("%-9s %12s %8s %9s %9s %14s %6s %7s %9s %9s %9s %9s\n",
+		"", "copies/s", "spread", "missing", "not sent", "CPU s/M copies", "own", "user", "in kernel", "p50", "p99", "p99.9")
 	for _, c := range contenders {
 		fs := rs[key{t.table, c.name, k}]
 		if len(fs) == 0 {
 			continue
 		}
 		m := summarize(fs)
-		fmt.Printf("%-9s %12.0f %7.1f%% %8.3f%% %8.3f%% %14.2f %6.2f %6.1f%% %9s %9s %9s\n", c.name, m.rate, 100*spreadOf(fs),
-			100*m.missing, 100*m.unsent, m.cpu, m.own, 100*m.user, quantile(m.delays, 0.5).Round(time.Microsecond),
+		fmt.Printf("%-9s %12.0f %7.1f%% %8.3f%% %8.3f%% %14.2f %6.2f %7s %9s %9s %9s %9s\n", c.name, m.rate, 100*spreadOf(fs),
+			100*m.missing, 100*m.unsent, m.cpu, m.own, m.userShare(), m.kernelShare(), quantile(m.delays, 0.5).Round(time.Microsecond),
 			quantile(m.delays, 0.99).Round(time.Microsecond), quantile(m.delays, 0.999).Round(time.Microsecond))
+		if ds := m.changes; len(ds) > 0 {
+			fmt.Printf("%-9s %d changes were in force after %s in the median, %s at most\n", "", len(ds), quantile(ds, 0.5), ds[len(ds)-1])
+		}
 	}
 }
 
-// summarize returns the medians of figures, and all their delays.
+// leastBusy is the CPU time of which the kernel's ticks (100 to 1000 per second) tell
+// something, seconds.
+const leastBusy = 0.25
+
+// userShare is what part of the program's CPU time was in user mode, for people;
+// empty where that is not known.
+func (f *figure) userShare() string {
+	if f.busy < leastBusy {
+		return ""
+	}
+	return fmt.Sprintf("%.1f %%", 100*f.user/f.busy)
+}
+
+// kernelShare is what part of the packets the engine tc flooded in the kernel, for
+// people: empty for others.
+func (f *figure) kernelShare() string {
+	if f.kernel == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f %%", 100*f.kernel)
+}
+
+// summarize returns the medians of figures, all their delays, and the sums of what
+// their CPU times are: single ones are too short for what the kernel counts in
+// ticks.
 func summarize(fs []figure) figure {
 	m := figure{
 		rate: median(fs, func(f figure) float64 { return f.rate }), missing: median(fs, func(f figure) float64 { return f.missing }),
 		unsent: median(fs, func(f figure) float64 { return f.unsent }), cpu: median(fs, func(f figure) float64 { return f.cpu }),
-		own:  median(fs, func(f figure) float64 { return f.own }),
-		user: median(fs, func(f figure) float64 { return f.user }),
+		own:    median(fs, func(f figure) float64 { return f.own }),
+		kernel: median(fs, func(f figure) float64 { return f.kernel }),
 	}
 	for _, f := range fs {
 		m.delays = append(m.delays, f.delays...)
+		m.changes = append(m.changes, f.changes...)
+		m.user += f.user
+		m.busy += f.busy
 		m.exactness += f.exactness
 	}
 	slices.Sort(m.delays)
+	slices.Sort(m.changes)
 	return m
 }
 

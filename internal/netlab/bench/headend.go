@@ -12,7 +12,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
-	"github.com/cilium/ebpf/link"
 
 	"vxsnd/internal/netlab"
 	"vxsnd/internal/underlay"
@@ -38,8 +37,8 @@ type headendDevice struct {
 const headendVNIs = 1000
 
 // newHeadend prepares a headend for frames that arrive at a device.
-func newHeadend(ns *netlab.Namespace, dev string) (h *headend, err error) {
-	h = &headend{ns: ns}
+func newHeadend(ns *netlab.Namespace, dev string) (_ *headend, err error) {
+	h := &headend{ns: ns}
 	defer func() {
 		if err != nil {
 			h.Close()
@@ -78,22 +77,19 @@ func newHeadend(ns *netlab.Namespace, dev string) (h *headend, err error) {
 		return nil, fmt.Errorf("load steering program: %w", err)
 	}
 	h.close = append(h.close, prog.Close)
-	return h, ns.Do(func() error {
-		if h.fdb, err = underlay.OpenFDB(); err != nil {
-			return err
-		}
-		h.close = append(h.close, func() error { h.fdb.Close(); return nil })
-		i, err := net.InterfaceByName(dev)
-		if err != nil {
-			return err
-		}
-		l, err := link.AttachTCX(link.TCXOptions{Interface: i.Index, Program: prog, Attach: ebpf.AttachTCXIngress})
-		if err != nil {
-			return fmt.Errorf("attach to %s: %w", dev, err)
-		}
-		h.close = append(h.close, l.Close)
-		return nil
-	})
+	if err := ns.Do(func() error {
+		h.fdb, err = underlay.OpenFDB()
+		return err
+	}); err != nil {
+		return nil, err
+	}
+	h.close = append(h.close, func() error { h.fdb.Close(); return nil })
+	detach, err := attach(ns, dev, prog)
+	if err != nil {
+		return nil, err
+	}
+	h.close = append(h.close, detach)
+	return h, nil
 }
 
 func vxlanDevice(k int) string { return fmt.Sprintf("vxlan%d", k) }
@@ -180,8 +176,4 @@ func (h *headend) churn(ctx context.Context, t table, rate int) error {
 }
 
 // Close detaches the program; the devices go with their namespace.
-func (h *headend) Close() {
-	for i := len(h.close) - 1; i >= 0; i-- {
-		_ = h.close[i]() // the kernel object goes with the process in any case
-	}
-}
+func (h *headend) Close() { closeAll(h.close) }

@@ -109,13 +109,19 @@ func (t table) device() string {
 	return "members"
 }
 
-// start starts a program in a namespace, on one CPU.
+// anyCPU lets a program run on all CPUs.
+const anyCPU = -1
+
+// start starts a program in a namespace, on one CPU or any.
 func (p *plan) start(ns *netlab.Namespace, cpu int, args ...string) (*netlab.Process, error) {
 	return ns.Start(p.pinned(cpu, args...))
 }
 
-// pinned returns the command of a program on one CPU.
+// pinned returns the command of a program on one CPU or any.
 func (p *plan) pinned(cpu int, args ...string) *exec.Cmd {
+	if cpu == anyCPU {
+		return exec.Command(args[0], args[1:]...)
+	}
 	return p.command(append([]string{"on", strconv.Itoa(cpu)}, args...)...)
 }
 

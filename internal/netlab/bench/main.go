@@ -92,7 +92,7 @@ func command(args []string) error {
 }
 
 // allParts are what there is to measure.
-var allParts = []string{"flood", "counting", "intake", "dump", "learn", "vxrd"}
+var allParts = []string{"flood", "workers", "counting", "intake", "dump", "learn", "vxrd"}
 
 // A plan is what to measure.
 type plan struct {
@@ -113,9 +113,9 @@ func parsePlan(args []string) (*plan, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	p := &plan{}
 	f.StringVar(&p.vxsnd, "vxsnd", "bin/vxsnd", "the program to measure")
-	f.DurationVar(&p.time, "time", 0, "length of one measurement (default 1s, with -full 800ms)")
+	f.DurationVar(&p.time, "time", 0, "length of one measurement (default 700ms, with -full 800ms)")
 	f.IntVar(&p.rounds, "rounds", 0, "measurements of each contender, alternated (default 1, with -full 3)")
-	f.BoolVar(&p.full, "full", false, "measure flooding in full, in some twelve minutes")
+	f.BoolVar(&p.full, "full", false, "measure flooding in full, in a quarter of an hour")
 	f.IntVar(&p.only, "members", 0, "measure flooding and counting with this number of members alone")
 	f.StringVar(&p.report, "report", "", "write the figures of flooding to performance.md and plots in this directory")
 	names := f.String("contenders", "", "measure flooding by these alone, separated by commas")
@@ -123,7 +123,7 @@ func parsePlan(args []string) (*plan, error) {
 	if err := f.Parse(args); err != nil {
 		return nil, err
 	}
-	rounds, length := 1, time.Second
+	rounds, length := 1, 700*time.Millisecond
 	if p.full {
 		rounds, length = 3, 800*time.Millisecond
 	}
@@ -174,7 +174,7 @@ func (p *plan) run() (err error) {
 	for _, part := range []struct {
 		name    string
 		measure func(*netlab.Lab) error
-	}{{"flood", p.measureFlooding}, {"counting", p.measureCounting}, {"intake", p.grouped(3, (*group).measureIntake)},
+	}{{"flood", p.measureFlooding}, {"workers", p.measureWorkers}, {"counting", p.measureCounting}, {"intake", p.grouped(3, (*group).measureIntake)},
 		{"dump", p.grouped(2, (*group).measureDumps)}, {"learn", p.grouped(3, (*group).measureLearning)},
 		{"vxrd", p.grouped(1, (*group).measureRegistrar)}} {
 		if !slices.Contains(p.parts, part.name) {

@@ -46,6 +46,13 @@ type load struct {
 // that others keep busy it may not have had its turn.
 var errSilent = errors.New("no copies arrived")
 
+// leastInKernel is the smallest part of its packets that the engine tc has to flood
+// in the kernel for its figures to be those of the kernel.
+const leastInKernel = 0.99
+
+// errHandedUp says that a measurement of the engine tc is one of raw.
+var errHandedUp = errors.New("the kernel left packets to raw")
+
 // A figure is one measurement.
 type figure struct {
 	rate      float64 // copies per second
@@ -53,9 +60,12 @@ type figure struct {
 	unsent    float64 // share of the copies of all packets that were sent, where rate was given
 	cpu       float64 // CPU seconds of the whole machine per million copies
 	own       float64 // CPU seconds of the program per million copies
-	user      float64 // the program's share of user time in its CPU time
+	user      float64 // CPU seconds of the program in user mode
+	busy      float64 // and in all
+	kernel    float64 // share of the packets that the engine tc flooded in the kernel
 	delays    []time.Duration
-	exactness int // packets of which each copy was looked at
+	changes   []time.Duration // until a change of members was in force
+	exactness int             // packets of which each copy was looked at
 }
 
 // moment is what has been counted up to one moment.
@@ -94,13 +104,20 @@ func (l *lab) measure(c *contender, t table, r *running, w load) (f figure, err 
 	if err != nil {
 		return f, err
 	}
-	gen, err := l.generator(ctx, r, args)
+	gen, err := l.generator(ctx, t, r, args)
 	if err != nil {
 		return f, err
 	}
 	var eg errgroup.Group
+	var moments []int64
 	if w.churn {
 		eg.Go(func() error { return r.churn(ctx, tr.Length) })
+		if r.gauge != nil {
+			eg.Go(func() (err error) {
+				moments, err = r.gauge(tr.Length)
+				return err
+			})
+		}
 	}
 	time.Sleep(rampTime)
 	before, err := l.moment(s, r.proc)
@@ -119,6 +136,14 @@ func (l *lab) measure(c *contender, t table, r *running, w load) (f figure, err 
 	if w.rate > 0 {
 		time.Sleep(tailTime)
 	}
+	if r.share != nil {
+		if f.kernel, err = r.share(ctx); err != nil {
+			return f, err
+		}
+		if f.kernel < leastInKernel && !w.churn {
+			return f, fmt.Errorf("%w: it flooded %.1f %% of them", errHandedUp, 100*f.kernel)
+		}
+	}
 	all, err := s.total()
 	if err != nil {
 		return f, err
@@ -132,19 +157,30 @@ func (l *lab) measure(c *contender, t table, r *running, w load) (f figure, err 
 	}
 	f.rate = copies / (float64(after.at-before.at) / 1e9)
 	f.cpu = (after.busy - before.busy) / (copies / 1e6)
-	if busy := after.user - before.user + after.system - before.system; busy > 0 {
-		f.user = (after.user - before.user) / busy
-		f.own = busy / (copies / 1e6)
-	}
-	return f, l.verify(&f, s, &verifier{
+	f.user = after.user - before.user
+	f.busy = f.user + after.system - before.system
+	f.own = f.busy / (copies / 1e6)
+	v := &verifier{
 		table: t, inner: w.inner, ttl: c.ttl, from: int64(before.at), until: int64(after.at), packets: map[uint64]*seen{},
-	})
+	}
+	if err := l.verify(&f, s, v); err != nil {
+		return f, err
+	}
+	// Where copies are lost, one that does not come tells nothing of the members.
+	if f.missing == 0 {
+		f.changes = changeTimes(moments, v.arrivals, v.from, v.until)
+	}
+	return f, nil
 }
 
 // generator starts the generator, and returns when its first packets are dealt
 // with and the rest begins.
-func (l *lab) generator(ctx context.Context, r *running, args []byte) (*netlab.Process, error) {
-	cmd := l.pinned(senderCPU, l.self, "generate", string(args))
+func (l *lab) generator(ctx context.Context, t table, r *running, args []byte) (*netlab.Process, error) {
+	cpu := senderCPU
+	if t.workers > 0 {
+		cpu = anyCPU
+	}
+	cmd := l.pinned(cpu, l.self, "generate", string(args))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strconv"
@@ -41,23 +43,15 @@ func registrant(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 64, byte(
 // members per second, each from the VTEP's own address and in as many messages
 // as its daemon would make of it.
 func register(to netip.Addr, n, rate int) error {
-	c, err := listenUDP(netip.AddrPortFrom(netip.IPv4Unspecified(), 0))
+	pc, err := openTransparent()
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if err := setTransparent(raw); err != nil {
-		return err
-	}
+	defer pc.Close()
 	ms, err := messages(netip.AddrPortFrom(to, controlPort), n)
 	if err != nil {
 		return err
 	}
-	pc := ipv4.NewPacketConn(c)
 	begin := time.Now()
 	for sent := 0; sent < n; {
 		due := min(n, int(time.Since(begin).Seconds()*float64(rate)/perMessage)+1)
@@ -80,15 +74,20 @@ func register(to netip.Addr, n, rate int) error {
 // controlPort is where registrations go to.
 const controlPort = 10001
 
-// setTransparent lets a socket send from addresses that the machine has not.
-func setTransparent(c syscall.RawConn) error {
-	var err error
-	if cerr := c.Control(func(fd uintptr) {
-		err = os.NewSyscallError("IP_TRANSPARENT", unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1))
-	}); cerr != nil {
-		return cerr
+// openTransparent opens a UDP socket that sends from addresses that the machine
+// has not.
+func openTransparent() (*ipv4.PacketConn, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) (err error) {
+		cerr := c.Control(func(fd uintptr) {
+			err = os.NewSyscallError("IP_TRANSPARENT", unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_TRANSPARENT, 1))
+		})
+		return errors.Join(cerr, err)
+	}}
+	c, err := lc.ListenPacket(context.Background(), "udp4", "0.0.0.0:0")
+	if err != nil {
+		return nil, err
 	}
-	return err
+	return ipv4.NewPacketConn(c), nil
 }
 
 // messages returns the messages of each of n registrations.

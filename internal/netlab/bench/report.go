@@ -52,13 +52,14 @@ func (p *plan) writeReport(rs results, took time.Duration) error {
 
 // A selection is the figures of a table: those of some contenders over members.
 type selection struct {
-	vnis   int
-	onLink bool
-	kind   kind
+	vnis    int
+	onLink  bool
+	workers int
+	kind    kind
 }
 
 func (s selection) key(name string, members int) key {
-	return key{table{members: members, vnis: s.vnis, onLink: s.onLink}, name, s.kind}
+	return key{table{members: members, vnis: s.vnis, onLink: s.onLink, workers: s.workers}, name, s.kind}
 }
 
 // members returns the numbers of members that a selection has figures of for
@@ -91,8 +92,9 @@ func (rs results) markdown(b *bytes.Buffer, p *plan, took time.Duration) {
 	rs.rates(b, "One VNI, "+string(large), selection{vnis: 1, kind: large})
 	rs.rates(b, "1,000 VNIs, "+string(small), selection{vnis: 1000, kind: small})
 	rs.rates(b, "1,000 VNIs, "+string(large), selection{vnis: 1000, kind: large})
-	rs.rates(b, "One VNI, "+string(churned), selection{vnis: 1, kind: churned})
-	rs.rates(b, "1,000 VNIs, "+string(churned), selection{vnis: 1000, kind: churned})
+	rs.workers(b)
+	rs.churns(b, "One VNI, ", selection{vnis: 1, kind: churned})
+	rs.churns(b, "1,000 VNIs, ", selection{vnis: 1000, kind: churned})
 	rs.rates(b, "Members on link", selection{vnis: 1, onLink: true, kind: small})
 	rs.calm(b)
 	rs.capTable(b)
@@ -116,20 +118,86 @@ func (rs results) rates(b *bytes.Buffer, title string, s selection) {
 		return
 	}
 	fmt.Fprintf(b, "### %s\n\nThousands of copies per second with N members; in brackets the share of copies that were lost.\n\n", title)
+	rs.grid(b, s, ns, func(m figure) string { return lossy(fmt.Sprintf("%.0f", m.rate/1000), m.missing) })
+}
+
+// grid writes a table with a line for each contender, of what is to be told of
+// its figures.
+func (rs results) grid(b *bytes.Buffer, s selection, ns []int, tell func(m figure) string) {
 	columns(b, "", ns)
 	for _, c := range contenders {
-		rs.row(b, c.what, ns, func(n int) string {
-			fs := rs[s.key(c.name, n)]
-			if len(fs) == 0 {
+		rs.figures(b, c.what, s, c.name, ns, tell)
+	}
+	b.WriteByte('\n')
+}
+
+// figures writes a line of a table: what is to be told of a contender's figures.
+func (rs results) figures(b *bytes.Buffer, what string, s selection, name string, ns []int, tell func(m figure) string) {
+	rs.row(b, what, ns, func(n int) string {
+		fs := rs[s.key(name, n)]
+		if len(fs) == 0 {
+			return ""
+		}
+		return tell(summarize(fs))
+	})
+}
+
+// lossy adds the share of lost copies to a cell, where it is more than a few.
+func lossy(cell string, share float64) string {
+	if share < lossShown {
+		return cell
+	}
+	return fmt.Sprintf("%s (%s)", cell, percent(share))
+}
+
+// churns writes what becomes of flooding while members change, and how long it is
+// until changes are in force.
+func (rs results) churns(b *bytes.Buffer, title string, s selection) {
+	rs.rates(b, title+string(s.kind), s)
+	ns := rs.members(s)
+	if len(ns) == 0 {
+		return
+	}
+	b.WriteString("From the message of one more VTEP that joins until its first copy, and from that which it leaves by until its last, p50 / longest in ms. Where copies are lost nothing can be told. " +
+		"The last line is what part of the packets the engine tc flooded in the kernel:\n\n")
+	columns(b, "", ns)
+	for _, c := range contenders {
+		rs.figures(b, c.what+": changes in force", s, c.name, ns, func(m figure) string {
+			if len(m.changes) == 0 {
 				return ""
 			}
-			m := summarize(fs)
-			cell := fmt.Sprintf("%.0f", m.rate/1000)
-			if m.missing >= lossShown {
-				cell += fmt.Sprintf(" (%s)", percent(m.missing))
-			}
-			return cell
+			ms := func(q float64) float64 { return quantile(m.changes, q).Seconds() * 1000 }
+			return fmt.Sprintf("%.1f / %.1f", ms(0.5), ms(1))
 		})
+	}
+	rs.figures(b, "flooded in the kernel", s, "tc", ns, func(m figure) string { return m.kernelShare() })
+	b.WriteByte('\n')
+}
+
+// workers writes how the engine raw grows with CPUs.
+func (rs results) workers(b *bytes.Buffer) {
+	s := selection{vnis: 1, workers: 1, kind: small}
+	ns := rs.members(s)
+	if len(ns) == 0 {
+		return
+	}
+	b.WriteString("### Workers of the engine raw\n\nThousands of copies per second with N members, where workers and the sender share all CPUs:\n\n")
+	columns(b, "", ns)
+	var ratios []func()
+	for _, w := range workerCounts {
+		more := s
+		more.workers = w
+		rs.figures(b, fmt.Sprintf("workers: %d", w), more, "raw", ns, func(m figure) string { return lossy(fmt.Sprintf("%.0f", m.rate/1000), m.missing) })
+		if w > 1 {
+			ratios = append(ratios, func() {
+				rs.row(b, fmt.Sprintf("%d workers / 1", w), ns, func(n int) string {
+					return rs.ratio(more.key("raw", n), s.key("raw", n), func(f figure) float64 { return f.rate })
+				})
+			})
+		}
+	}
+	for _, r := range ratios {
+		r()
 	}
 	b.WriteByte('\n')
 }
@@ -178,29 +246,42 @@ func (rs results) ratios(b *bytes.Buffer, s selection) {
 		{"engine raw / obvious program", "raw", "obvious"},
 	} {
 		rs.row(b, r.name, ns, func(n int) string {
-			return rs.ratio(s.key(r.over, n), s.key(r.under, n), func(f figure) float64 { return f.rate }, 1)
+			return rs.ratio(s.key(r.over, n), s.key(r.under, n), func(f figure) float64 { return f.rate })
 		})
 	}
 	rs.row(b, "CPU time per copy, batched raw sender / engine raw", ns, func(n int) string {
-		return rs.ratio(s.key("batched", n), s.key("raw", n), func(f figure) float64 { return f.own }, 1)
+		return rs.ratio(s.key("batched", n), s.key("raw", n), func(f figure) float64 { return f.own })
 	})
-	rs.row(b, "user time of engine raw", ns, func(n int) string {
-		fs := rs[s.key("raw", n)]
-		if len(fs) == 0 {
-			return ""
+	busy := func(n int) (fs []figure) {
+		for k, v := range rs {
+			if k.name == "raw" && k.vnis == 1 && (n == 0 || k.members == n) && (k.kind == small || k.kind == large) {
+				fs = append(fs, v...)
+			}
 		}
-		return fmt.Sprintf("%.1f %%", 100*summarize(fs).user)
+		return fs
+	}
+	rs.row(b, "user time of engine raw", ns, func(n int) string {
+		if fs := busy(n); len(fs) > 0 {
+			m := summarize(fs)
+			return m.userShare()
+		}
+		return ""
 	})
 	b.WriteByte('\n')
+	if fs := busy(0); len(fs) > 0 {
+		m := summarize(fs)
+		fmt.Fprintf(b, "The kernel tells user time from system time by what it finds at its ticks, so the last line sums up all measurements under full load "+
+			"with one VNI and N members, frames of 64 and 1400 bytes. In all of them together it is %s of %.0f s.\n\n", m.userShare(), m.busy)
+	}
 }
 
 // ratio returns the median of ratios, round by round.
-func (rs results) ratio(over, under key, of func(figure) float64, unit float64) string {
+func (rs results) ratio(over, under key, of func(figure) float64) string {
 	as, bs := rs[over], rs[under]
 	var qs []figure
 	for i := range min(len(as), len(bs)) {
 		if d := of(bs[i]); d > 0 {
-			qs = append(qs, figure{rate: of(as[i]) / d * unit})
+			qs = append(qs, figure{rate: of(as[i]) / d})
 		}
 	}
 	if len(qs) == 0 {
@@ -217,34 +298,12 @@ func (rs results) calm(b *bytes.Buffer) {
 		return
 	}
 	b.WriteString("### Half load\n\nEach gets half of the packets that it can flood. CPU seconds of the whole machine per million copies, sender and receivers included:\n\n")
-	columns(b, "", ns)
-	for _, c := range contenders {
-		rs.row(b, c.what, ns, func(n int) string {
-			fs := rs[s.key(c.name, n)]
-			if len(fs) == 0 {
-				return ""
-			}
-			return fmt.Sprintf("%.2f", summarize(fs).cpu)
-		})
-	}
-	b.WriteString("\nFrom the sender's system call to a copy's arrival, p50 / p99 / p99.9 in µs; in brackets the share of copies, of all packets that were sent, that did not arrive:\n\n")
-	columns(b, "", ns)
-	for _, c := range contenders {
-		rs.row(b, c.what, ns, func(n int) string {
-			fs := rs[s.key(c.name, n)]
-			if len(fs) == 0 {
-				return ""
-			}
-			m := summarize(fs)
-			cell := fmt.Sprintf("%d / %d / %d", quantile(m.delays, 0.5).Microseconds(), quantile(m.delays, 0.99).Microseconds(),
-				quantile(m.delays, 0.999).Microseconds())
-			if m.unsent >= lossShown {
-				cell += fmt.Sprintf(" (%s)", percent(m.unsent))
-			}
-			return cell
-		})
-	}
-	b.WriteByte('\n')
+	rs.grid(b, s, ns, func(m figure) string { return fmt.Sprintf("%.2f", m.cpu) })
+	b.WriteString("From the sender's system call to a copy's arrival, p50 / p99 / p99.9 in µs; in brackets the share of copies, of all packets that were sent, that did not arrive:\n\n")
+	rs.grid(b, s, ns, func(m figure) string {
+		us := func(q float64) int64 { return quantile(m.delays, q).Microseconds() }
+		return lossy(fmt.Sprintf("%d / %d / %d", us(0.5), us(0.99), us(0.999)), m.unsent)
+	})
 }
 
 // capTable writes what the cap of the engine tc is taken from.

@@ -27,6 +27,11 @@ func someResults() results {
 			}
 		}
 	}
+	rs[key{table{members: 64, vnis: 1, workers: 1}, "raw", small}] = []figure{{rate: 2e5}, {rate: 2e5}}
+	rs[key{table{members: 64, vnis: 1, workers: 2}, "raw", small}] = []figure{{rate: 3e5, user: 1, busy: 50}, {rate: 3e5, user: 1, busy: 50}}
+	rs[key{table{members: 8, vnis: 1}, "raw", churned}] = []figure{{rate: 1e5}}
+	rs[key{table{members: 8, vnis: 1}, "tc", churned}] = []figure{{rate: 1e6, kernel: 0.998,
+		changes: []time.Duration{time.Millisecond, 2 * time.Millisecond, 7 * time.Millisecond}}}
 	return rs
 }
 
@@ -54,6 +59,11 @@ func TestReportReplacesItsPart(t *testing.T) {
 		"| vxsnd, engine tc | 750 (25 %) | 750 (25 %) | 750 (25 %) |",
 		"| engine tc / kernel head-end replication | 1.25 | 1.25 | 1.25 |",
 		"| vxsnd, engine raw | 1000 / 1000 / 1000 |",
+		"| 2 workers / 1 | 1.50 |",
+		"| user time of engine raw |  | 2.0 % |  |",
+		"it is 2.0 % of 100 s",
+		"| vxsnd, engine tc: changes in force | 2.0 / 7.0 |",
+		"| flooded in the kernel | 99.8 % |",
 		"Each copy of 600 packets was looked at",
 	} {
 		if strings.Count(got, want) != 1 {

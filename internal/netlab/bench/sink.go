@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -68,10 +69,12 @@ const (
 	skbDataEnd = 80
 )
 
-// kindExact and kindTimed say what a sample is for.
+// What a sample is for: that all copies of a packet are there, how long one took,
+// or when a gauge is flooded to.
 const (
 	kindExact = 1
 	kindTimed = 2
+	kindGauge = 4
 )
 
 // A sample as the program writes it, offsets in bytes. What comes from the packet
@@ -142,7 +145,10 @@ func (s *sink) program(e expected) asm.Instructions {
 		asm.HostTo(asm.BE, asm.R0, asm.Word),
 		asm.JSet.Imm(asm.R0, int32(e.every-1), "inexact"),
 		asm.Or.Imm(asm.R9, kindExact),
-		asm.JEq.Imm(asm.R9, 0, "drop").WithSymbol("inexact"),
+		asm.LoadMem(asm.R0, asm.RFP, -4, asm.Word).WithSymbol("inexact"),
+		asm.JNE.Imm(asm.R0, gaugeIndex, "ungauged"),
+		asm.Or.Imm(asm.R9, kindGauge),
+		asm.JEq.Imm(asm.R9, 0, "drop").WithSymbol("ungauged"),
 
 		asm.FnKtimeGetNs.Call(),
 		asm.StoreMem(asm.RFP, sampleNow-sampleSize, asm.R0, asm.DWord),
@@ -180,8 +186,8 @@ func (s *sink) program(e expected) asm.Instructions {
 }
 
 // newSink attaches a sink to a device (TCX, Linux 6.6).
-func newSink(ns *netlab.Namespace, dev string, e expected) (s *sink, err error) {
-	s = &sink{}
+func newSink(ns *netlab.Namespace, dev string, e expected) (_ *sink, err error) {
+	s := &sink{}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -207,7 +213,12 @@ func newSink(ns *netlab.Namespace, dev string, e expected) (s *sink, err error) 
 		return nil, fmt.Errorf("load sink program: %w", err)
 	}
 	s.close = append(s.close, prog.Close)
-	return s, s.attach(ns, dev, prog)
+	detach, err := attach(ns, dev, prog)
+	if err != nil {
+		return nil, err
+	}
+	s.close = append(s.close, detach)
+	return s, nil
 }
 
 // mmapable is BPF_F_MMAPABLE (linux/bpf.h).
@@ -222,8 +233,9 @@ func (s *sink) newMap(spec ebpf.MapSpec) (*ebpf.Map, error) {
 	return m, nil
 }
 
-func (s *sink) attach(ns *netlab.Namespace, dev string, prog *ebpf.Program) error {
-	return ns.Do(func() error {
+// attach puts a program on what comes in by a device of a namespace.
+func attach(ns *netlab.Namespace, dev string, prog *ebpf.Program) (detach func() error, err error) {
+	err = ns.Do(func() error {
 		i, err := net.InterfaceByName(dev)
 		if err != nil {
 			return err
@@ -232,9 +244,10 @@ func (s *sink) attach(ns *netlab.Namespace, dev string, prog *ebpf.Program) erro
 		if err != nil {
 			return fmt.Errorf("attach to %s: %w", dev, err)
 		}
-		s.close = append(s.close, l.Close)
+		detach = l.Close
 		return nil
 	})
+	return detach, err
 }
 
 // total returns the number of copies so far.
@@ -292,8 +305,12 @@ func (s *sink) samples(f func(b []byte) error) error {
 }
 
 // Close detaches the sink.
-func (s *sink) Close() {
-	for i := len(s.close) - 1; i >= 0; i-- {
-		_ = s.close[i]() // the kernel object goes with the process in any case
+func (s *sink) Close() { closeAll(s.close) }
+
+// closeAll closes what was opened, in turn. Its objects go with the process in any
+// case.
+func closeAll(fs []func() error) {
+	for _, f := range slices.Backward(fs) {
+		_ = f()
 	}
 }

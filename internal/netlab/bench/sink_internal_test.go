@@ -77,6 +77,15 @@ func TestSinkCountsWhatIsRight(t *testing.T) {
 	if len(got) != 3 || got[0] != tab.member(0) {
 		t.Errorf("got samples of %v, want the three copies of packet 0", got)
 	}
+	send(gaugeIndex, func(b []byte) { b[outerLen+offMark+markNumber+7] = 1 }) // no sample of another kind
+	wait("a copy to the gauge", func() bool {
+		n, err := s.total()
+		return err == nil && n == 4
+	})
+	v := verifier{table: tab, inner: smallFrame, packets: map[uint64]*seen{}}
+	if err := s.samples(v.take); err != nil || len(v.arrivals) != 1 || len(v.packets) != 0 {
+		t.Errorf("got arrivals %v at the gauge of packets %v, %v; want one arrival", v.arrivals, v.packets, err)
+	}
 	for name, change := range map[string]func(b []byte){
 		"source": func(b []byte) { b[29]++ },
 		"port":   func(b []byte) { b[35] += flows },
@@ -96,7 +105,7 @@ func TestSinkCountsWhatIsRight(t *testing.T) {
 	if err := s.check(); err == nil {
 		t.Error("got no error for wrong copies, want one")
 	}
-	if n, err := s.total(); err != nil || n != 3 {
-		t.Errorf("got %d copies, %v; want 3", n, err)
+	if n, err := s.total(); err != nil || n != 4 {
+		t.Errorf("got %d copies, %v; want 4", n, err)
 	}
 }

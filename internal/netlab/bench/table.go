@@ -14,6 +14,9 @@ import (
 type table struct {
 	members, vnis int
 	onLink        bool // the node's neighbours, not behind a router
+	// workers of vxsnd that share all CPUs with the sender, 0 for one that has a CPU
+	// of its own.
+	workers int
 }
 
 const (
@@ -23,6 +26,9 @@ const (
 
 	// firstRestless is the index of the first address of those that come and go.
 	firstRestless = 60000
+
+	// gaugeIndex is that of a gauge, which comes and goes beside them.
+	gaugeIndex = 65000
 )
 
 // member returns the address of member i of all.

@@ -20,8 +20,9 @@ type verifier struct {
 	from  int64 // CLOCK_MONOTONIC, ns: packets count whose first copy came
 	until int64 // within
 
-	packets map[uint64]*seen
-	delays  []time.Duration
+	packets  map[uint64]*seen
+	delays   []time.Duration
+	arrivals []int64 // at the gauge
 }
 
 // seen are the copies of one packet.
@@ -39,6 +40,9 @@ func (v *verifier) take(b []byte) error {
 	kind := binary.NativeEndian.Uint32(b[sampleKind:])
 	if kind&kindTimed != 0 && now >= v.from && now <= v.until {
 		v.delays = append(v.delays, time.Duration(now-int64(binary.BigEndian.Uint64(b[sampleSent:]))))
+	}
+	if kind&kindGauge != 0 {
+		v.arrivals = append(v.arrivals, now)
 	}
 	dst := netip.AddrFrom4([4]byte(b[sampleDst:]))
 	vni, err := vxlan.ParseHeader(b[sampleVXLAN : sampleVXLAN+8])
