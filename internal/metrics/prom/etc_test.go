@@ -5,6 +5,7 @@ package prom_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"testing"
 
 	"vxsnd/internal/fdb"
+	"vxsnd/internal/flood/tc"
 	"vxsnd/internal/metrics"
 	"vxsnd/internal/metrics/prom"
 	"vxsnd/internal/netlab"
@@ -112,13 +114,15 @@ func TestNamesExist(t *testing.T) {
 
 // A reason that is misspelt would match nothing, in silence.
 func TestReasonsExist(t *testing.T) {
-	known := []string{}
+	known := []string{"failure", "privilege"} // of tc.Status.Why
 	for d := range metrics.NumDrops {
 		known = append(known, d.String())
 	}
 	for r := range fdb.Refusal(fdb.NumRefusals) {
 		known = append(known, r.String())
 	}
+	s := tc.New(tc.Config{}).Status()
+	known = slices.AppendSeq(slices.AppendSeq(known, maps.Keys(s.HandedUp)), maps.Keys(s.RawVNIs))
 	for _, file := range []string{dashboard, rules, ruleTests, manual} {
 		for _, list := range names(read(t, file), `reason=~?\\?"([a-z_|]+)`) {
 			for reason := range strings.SplitSeq(list, "|") {
