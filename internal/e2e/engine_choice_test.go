@@ -65,6 +65,9 @@ func TestEngineByPrivilege(t *testing.T) {
 				t.Errorf("got engine %q, want %s", got, tt.engine)
 			}
 			n.wantKernel(1)
+			if why := "engine = " + tt.choice; tt.engine == "tc" && !strings.Contains(n.proc.Output(), why) {
+				t.Errorf("got a log that does not say %q:\n%s", why, n.proc.Output())
+			}
 			line := ""
 			for s := range strings.Lines(n.ctl("show").printed()) {
 				if strings.HasPrefix(strings.TrimSpace(s), "Engine:") {

@@ -26,11 +26,10 @@ func (l *lane) take(now fdb.Time, p *Packet, q *fdb.Lookup, timed bool) {
 	if why := dropOfSource(q.Refused); why != metrics.DropNone {
 		l.drop(a, why)
 	} else {
-		learn := q.Learn && !p.NoLearn
-		if learn {
+		if q.Learn {
 			l.learned = append(l.learned, fdb.Learned{VNI: q.VNI, Addr: q.Source})
 		}
-		a.Sender, a.Known = true, learn || len(q.Destinations) > 0
+		a.Sender, a.Known = true, q.Learn || len(q.Destinations) > 0
 		last := l.replicate(now, p, &q.Snapshot, a)
 		if timed && p.received != 0 {
 			l.timed, l.since = last, p.received

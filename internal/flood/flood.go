@@ -11,7 +11,6 @@ package flood
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 
@@ -46,26 +45,11 @@ type Engine interface {
 	// far as it can within a few seconds, and returns.
 	Run(ctx context.Context) error
 
-	// Close releases what Listen opened. With keep, what lives in the kernel
-	// goes on replicating until its entries expire; an engine that has nothing
-	// there ignores it.
-	Close(keep bool) error
+	// Close releases what Listen opened, what lives in the kernel included.
+	Close() error
 
 	// Configure replaces the settings from the next batch on.
 	Configure(s Settings)
-
-	// Update takes changes of the table, in their order. An engine that reads
-	// the table for each batch has no use for them.
-	Update(changes []fdb.Change)
-
-	// Inject replicates a packet that came in by another way than the
-	// engine's sockets. It returns ErrFamily if the engine has no socket of
-	// the packet's address family. The engine does not keep the payload.
-	Inject(p Packet) error
-
-	// Activity reports the learned members that were seen sending since the
-	// last call and that the engine has not told the table of by itself.
-	Activity(report func(vni vxlan.VNI, vtep netip.Addr, seen fdb.Time))
 
 	// Divert has each packet of the VNI pass through user space while on is
 	// set, for those who need to see every packet.
@@ -88,9 +72,6 @@ type Engine interface {
 	Alive() fdb.Time
 }
 
-// ErrFamily says that an engine cannot replicate packets of an address family.
-var ErrFamily = errors.New("no socket of this address family")
-
 // A Packet is a packet to replicate.
 type Packet struct {
 	// Source is the outer source address and port of the VTEP that sent it.
@@ -99,8 +80,6 @@ type Packet struct {
 	TTL, TOS uint8
 	// Payload is the VXLAN header and the inner frame.
 	Payload []byte
-	// NoLearn keeps the source from being learned from this packet.
-	NoLearn bool
 
 	// received and to are what sock.Datagram tells as Received and Destination.
 	received int64

@@ -82,9 +82,8 @@ type Raw struct {
 	done     atomic.Pointer[func([]Flow)]
 	loops    *loopDetector
 	workers  []*worker
-	stats    []metrics.Flood // one per worker, and the last for injected packets
+	stats    []metrics.Flood // one per worker
 	stopping atomic.Bool
-	inject   injector
 
 	mu      sync.Mutex   // guards what follows once Listen has returned
 	conns   []*sock.Conn // receiving, parallel to workers
@@ -112,10 +111,10 @@ func (r *Raw) String() string { return "raw" }
 func (r *Raw) Listen() (err error) {
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, r.Close(false))
+			err = errors.Join(err, r.Close())
 		}
 	}()
-	r.stats = make([]metrics.Flood, len(r.cfg.Listen)*r.cfg.Workers+1)
+	r.stats = make([]metrics.Flood, len(r.cfg.Listen)*r.cfg.Workers)
 	for _, addr := range r.cfg.Listen {
 		if err := r.probe(addr); err != nil {
 			return err
@@ -124,9 +123,6 @@ func (r *Raw) Listen() (err error) {
 			if err := r.addWorker(addr); err != nil {
 				return err
 			}
-		}
-		if err := r.addInjector(addr.Addr()); err != nil {
-			return err
 		}
 	}
 	if len(r.conns) > 0 {
@@ -271,13 +267,12 @@ func (r *Raw) Sampled(now fdb.Time, vni vxlan.VNI, p Packet, size int) bool {
 	return r.loops.remember(now, vni, &p, h)
 }
 
-// Close releases all sockets. keep is ignored: nothing lives in the kernel.
-func (r *Raw) Close(bool) error {
+// Close releases all sockets.
+func (r *Raw) Close() error {
 	now := int64(r.cfg.Clock())
 	for _, w := range r.workers {
 		w.tally.Close(now)
 	}
-	r.inject.close(now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var errs []error
@@ -290,12 +285,6 @@ func (r *Raw) Close(bool) error {
 
 // Configure replaces the settings from the next batch on.
 func (r *Raw) Configure(s Settings) { r.settings.Store(&s) }
-
-// Update does nothing: each batch reads the table.
-func (r *Raw) Update([]fdb.Change) {}
-
-// Activity reports nothing: the table has been told with each batch.
-func (r *Raw) Activity(func(vxlan.VNI, netip.Addr, fdb.Time)) {}
 
 // Divert does nothing: all packets pass through user space.
 func (r *Raw) Divert(vxlan.VNI, bool) {}
@@ -327,7 +316,7 @@ func (r *Raw) Backlog() (receive, send int) {
 	return receive, send
 }
 
-// Counters returns the figures of all workers and of injected packets.
+// Counters returns the figures of all workers.
 func (r *Raw) Counters() metrics.FloodCount {
 	var c metrics.FloodCount
 	for i := range r.stats {

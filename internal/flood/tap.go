@@ -28,7 +28,7 @@ type Record struct {
 	Time time.Time
 	VNI  vxlan.VNI
 	// Source is the outer source, Destination the address and port that the
-	// packet was sent to: the zero value if that is not known, as of an injected packet.
+	// packet was sent to: the zero value if that is not known.
 	Source, Destination netip.AddrPort
 	// TTL and TOS are those of the received packet.
 	TTL, TOS uint8

@@ -123,7 +123,7 @@ func TestDestinationBehindTheWildcard(t *testing.T) {
 		{"0.0.0.0:4789", "10.0.0.8", "10.0.0.8:4789"},
 		{"[::]:4789", "2001:db8::8", "[2001:db8::8]:4789"},
 		{"0.0.0.0:4789", "", "invalid AddrPort"}, // queued before the tap was there
-		{"", "", "invalid AddrPort"},             // injected
+		{"", "", "invalid AddrPort"},             // not told
 	}
 	for _, tt := range tests {
 		var l lane

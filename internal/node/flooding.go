@@ -93,7 +93,7 @@ func (f *flooding) retire(e flood.Engine, err error) error {
 	f.engine = nil
 	f.captures.attach(nil)
 	f.mu.Unlock()
-	if cerr := e.Close(false); err == nil {
+	if cerr := e.Close(); err == nil {
 		err = cerr
 	}
 	return err
@@ -150,7 +150,7 @@ func (f *flooding) alive(now fdb.Time) fdb.Time {
 // close releases the sockets of the engine, after run has returned.
 func (f *flooding) close() error {
 	if e := f.current(); e != nil {
-		return e.Close(false)
+		return e.Close()
 	}
 	return nil
 }

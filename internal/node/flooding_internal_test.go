@@ -42,7 +42,7 @@ func (e *fakeEngine) Run(ctx context.Context) error {
 	}
 }
 
-func (e *fakeEngine) Close(bool) error {
+func (e *fakeEngine) Close() error {
 	close(e.closed)
 	return nil
 }

@@ -100,7 +100,7 @@ func (c *Change) Commit() {
 	switch {
 	case c.engine != nil:
 		if !n.flooding.replace(c.engine) {
-			_ = c.engine.Close(false) // the node has stopped meanwhile
+			_ = c.engine.Close() // the node has stopped meanwhile
 		}
 	case e != nil && !floods(&c.cfg):
 		n.flooding.replace(nil)
@@ -118,7 +118,7 @@ func (c *Change) Discard() {
 // undo is Discard for who has to go on with static members.
 func (c *Change) undo() {
 	if c.engine != nil {
-		_ = c.engine.Close(false) // it has never run
+		_ = c.engine.Close() // it has never run
 	}
 	for i := range c.added {
 		c.added[i].Holdtime = 0

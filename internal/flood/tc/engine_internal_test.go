@@ -67,7 +67,7 @@ func TestChecksumsKeepPacketsFromTheKernel(t *testing.T) {
 		if err := p.node.Do(p.Listen); !errors.Is(err, ErrNotPossible) || !errors.Is(err, ErrChecksum) {
 			t.Errorf("got %v, want %v", err, ErrChecksum)
 		}
-		check(t, p.node.Do(func() error { return p.Close(false) }))
+		check(t, p.node.Do(func() error { return p.Close() }))
 		q, err := p.node.ListenUDP(p.config.Listen[0]) // nothing of it is left
 		check(t, err)
 		q.Close()

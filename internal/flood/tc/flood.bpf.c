@@ -24,9 +24,6 @@
  */
 #define FLOW_END (1000 * 1000 * 1000LL) /* ns */
 
-/* One packet in 16 is sampled. */
-#define SAMPLE_MASK 15
-
 static __always_inline int up(__u32 why)
 {
 	__u64 *n = bpf_map_lookup_elem(&ups, &why);

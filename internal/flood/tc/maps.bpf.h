@@ -32,6 +32,9 @@
 #define VXLAN_I   0x08 /* RFC 7348, section 5 */
 #define FRAGMENT  0x3fff /* more fragments, or an offset (RFC 791) */
 
+/* One packet in 16 is sampled. */
+#define SAMPLE_MASK 15
+
 /* How much of a payload a sample has, in bytes. */
 #define SAMPLE_HEAD 64
 
@@ -231,8 +234,8 @@ struct {
 } samples SEC(".maps");
 
 /*
- * What became of one packet. It is in a map because the verifier follows each
- * value that a counter on the stack can have.
+ * What became of one packet: memory of a run, which nobody else looks at. It is in
+ * a map because the verifier follows each value that a counter on the stack can have.
  */
 struct result {
 	__u32 copies;

@@ -131,7 +131,7 @@ func (p *plant) run() {
 		p.stop = func() {}
 		cancel()
 		check(p, <-ended)
-		check(p, p.node.Do(func() error { return p.Close(false) }))
+		check(p, p.node.Do(func() error { return p.Close() }))
 	}
 	p.Cleanup(func() { p.stop() })
 }

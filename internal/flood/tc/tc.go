@@ -137,7 +137,7 @@ func (t *Tc) Listen() error {
 	case err == nil:
 		t.begin(s)
 	case t.cfg.Required:
-		return errors.Join(fmt.Errorf("engine tc: %w: %w", ErrNotPossible, err), t.cfg.Raw.Close(false))
+		return errors.Join(fmt.Errorf("engine tc: %w: %w", ErrNotPossible, err), t.cfg.Raw.Close())
 	default:
 		t.mu.Lock()
 		t.reason = err
@@ -160,13 +160,22 @@ func (t *Tc) begin(s *side) {
 	t.tell(obstacle)
 }
 
-// tell says whether the kernel floods from now on.
+// tell says whether the kernel floods from now on, and why.
 func (t *Tc) tell(obstacle error) {
 	if obstacle == nil {
-		t.log.WithField("engine", "tc").Info("packets are flooded in the kernel, and by raw where it leaves them")
+		t.log.WithFields(logrus.Fields{"engine": "tc", "reason": t.chosen()}).
+			Info("packets are flooded in the kernel, and by raw where it leaves them")
 		return
 	}
 	t.log.WithField("engine", "raw").WithError(obstacle).Info("packets are not flooded in the kernel")
+}
+
+// chosen tells why the kernel floods.
+func (t *Tc) chosen() string {
+	if t.cfg.Required {
+		return "engine = tc"
+	}
+	return "engine = auto, and the kernel takes the program"
 }
 
 // Run floods until ctx is done: then the kernel stops, and raw with what is queued
@@ -256,13 +265,12 @@ func (t *Tc) retire(s *side, reason error) {
 
 var errEnded = errors.New("the engine has ended")
 
-// Close releases what Listen opened, after Run. keep is ignored: the program's
-// life ends with the engine's.
-func (t *Tc) Close(keep bool) error {
+// Close releases what Listen opened, after Run.
+func (t *Tc) Close() error {
 	if s := t.current(); s != nil { // it has never run
 		t.retire(s, nil)
 	}
-	return t.cfg.Raw.Close(keep)
+	return t.cfg.Raw.Close()
 }
 
 // Configure replaces the settings, for the kernel soon.
@@ -301,15 +309,6 @@ func (t *Tc) adjust() {
 func (t *Tc) mirrorSettings() mirrorSettings {
 	return mirrorSettings{most: t.settings.MaxMembers, hold: t.settings.LearnHoldtime, raw: t.flood.Checksum}
 }
-
-// Update does nothing: the mirror follows the table.
-func (t *Tc) Update([]fdb.Change) {}
-
-// Activity reports nothing: the mirror tells the table.
-func (t *Tc) Activity(func(vxlan.VNI, netip.Addr, fdb.Time)) {}
-
-// Inject has raw replicate a packet.
-func (t *Tc) Inject(p flood.Packet) error { return t.cfg.Raw.Inject(p) }
 
 // Divert has raw replicate each packet of the VNI while on is set. When it
 // returns that is so for packets which come from now on.
