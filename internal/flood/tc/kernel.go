@@ -106,9 +106,9 @@ type mapped []byte
 // (net.core.bpf_jit_enable), VNIs may have boundedCount members.
 //
 // The maps for 65,536 VNIs take 13 MiB, and each segment 2 MiB: 45 MiB for
-// 1,000,000 members without gaps, 61 MiB with all that blocks may leave unused.
-// It counts for the control group; no limit of the process applies (since Linux
-// 5.11).
+// 1,000,000 members without gaps, 61 MiB with all that blocks of up to 256 members
+// may leave unused, and 75 MiB with larger ones. It counts for the control group;
+// no limit of the process applies (since Linux 5.11).
 func load(vnis int) (k *kernel, err error) {
 	k = &kernel{limit: vnis, most: maxCount}
 	err = k.assign(loadProgram)

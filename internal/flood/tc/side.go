@@ -290,6 +290,9 @@ func (s *side) tell(out *Status) {
 	if s.asked != s.placed {
 		out.Pending++
 	}
+	if s.kernel != nil {
+		out.Pending += int(atomic.LoadUint32(&s.kernel.settings.Arriving))
+	}
 	for _, p := range s.attached {
 		out.Devices, out.Hook = append(out.Devices, p.name), p.how
 	}
