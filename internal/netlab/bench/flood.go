@@ -158,7 +158,7 @@ func (rs results) print(t trial, k kind) {
 			100*m.missing, 100*m.unsent, m.cpu, m.own, m.userShare(), m.kernelShare(), quantile(m.delays, 0.5).Round(time.Microsecond),
 			quantile(m.delays, 0.99).Round(time.Microsecond), quantile(m.delays, 0.999).Round(time.Microsecond))
 		if ds := m.changes; len(ds) > 0 {
-			fmt.Printf("%-9s %d changes were in force after %s in the median, %s at most\n", "", len(ds), quantile(ds, 0.5), ds[len(ds)-1])
+			fmt.Printf("%-9s %d changes were in force after %s in the median, %s at most\n", "", len(ds), quantile(ds, 0.5).Round(time.Microsecond), quantile(ds, 1).Round(time.Microsecond))
 		}
 	}
 }

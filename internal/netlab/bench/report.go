@@ -158,8 +158,10 @@ func (rs results) churns(b *bytes.Buffer, title string, s selection) {
 	if len(ns) == 0 {
 		return
 	}
-	b.WriteString("From the message of one more VTEP that joins until its first copy, and from that which it leaves by until its last, p50 / longest in ms. Where copies are lost nothing can be told. " +
-		"The last line is what part of the packets the engine tc flooded in the kernel:\n\n")
+	if s.vnis == 1 {
+		b.WriteString("From the message of one more VTEP that joins until its first copy, and from that which it leaves by until its last, p50 / longest in ms. " +
+			"Where copies are lost nothing can be told. The last line is what part of the packets the engine tc flooded in the kernel:\n\n")
+	}
 	columns(b, "", ns)
 	for _, c := range contenders {
 		rs.figures(b, c.what+": changes in force", s, c.name, ns, func(m figure) string {
