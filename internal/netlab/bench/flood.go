@@ -146,7 +146,7 @@ func (l *lab) session(c *contender, t trial, rs results) (err error) {
 // print shows the figures of one kind.
 func (rs results) print(t trial, k kind) {
 	fmt.Printf("\n%s, %s\n\n", t.table, k)
-	fmt.Printf("%-9s %12s %8s %9s %9s %14s %6s %7s %9s %9s %9s %9s\n",
+	fmt.Printf("%-9s %12s %8s %9s %9s %14s %6s %8s %10s %9s %9s %9s\n",
 		"", "copies/s", "spread", "missing", "not sent", "CPU s/M copies", "own", "user", "in kernel", "p50", "p99", "p99.9")
 	for _, c := range contenders {
 		fs := rs[key{t.table, c.name, k}]
@@ -154,7 +154,7 @@ func (rs results) print(t trial, k kind) {
 			continue
 		}
 		m := summarize(fs)
-		fmt.Printf("%-9s %12.0f %7.1f%% %8.3f%% %8.3f%% %14.2f %6.2f %7s %9s %9s %9s %9s\n", c.name, m.rate, 100*spreadOf(fs),
+		fmt.Printf("%-9s %12.0f %7.1f%% %8.3f%% %8.3f%% %14.2f %6.2f %8s %10s %9s %9s %9s\n", c.name, m.rate, 100*spreadOf(fs),
 			100*m.missing, 100*m.unsent, m.cpu, m.own, m.userShare(), m.kernelShare(), quantile(m.delays, 0.5).Round(time.Microsecond),
 			quantile(m.delays, 0.99).Round(time.Microsecond), quantile(m.delays, 0.999).Round(time.Microsecond))
 		if ds := m.changes; len(ds) > 0 {
