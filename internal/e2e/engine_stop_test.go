@@ -83,15 +83,22 @@ func TestExpiryWhileTheProcessIsStopped(t *testing.T) {
 	n.wantKernel(2 * packets)
 }
 
+// twoMembers returns a node that floods to two VTEPs, which have received nothing.
+func twoMembers(t *testing.T) (n *node, vs []*machine) {
+	t.Helper()
+	l := engineTC.lab(t, 0)
+	vs = l.vteps(2)
+	n = l.node("learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{stopVNI}, vs...))
+	wantMember(t, n, vs[0], vs[1], stopVNI, true)
+	vs[1].forget()
+	return n, vs
+}
+
 // Where the process does not come back for seconds the kernel floods nothing any
 // more: packets wait for the process, and it has them when it goes on.
 func TestLeaseOfAStoppedProcess(t *testing.T) {
 	t.Parallel()
-	l := engineTC.lab(t, 0)
-	vs := l.vteps(2)
-	n := l.node("learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{stopVNI}, vs...))
-	wantMember(t, n, vs[0], vs[1], stopVNI, true)
-	vs[1].forget()
+	n, vs := twoMembers(t)
 	stopped := time.Now()
 	check(t, n.proc.Signal(syscall.SIGSTOP))
 	i, arrived := 0, 0
@@ -141,11 +148,7 @@ func TestNoProgramIsLeftBehind(t *testing.T) {
 // Somebody takes the program away: raw floods, and the program is put back.
 func TestProgramIsPutBack(t *testing.T) {
 	t.Parallel()
-	l := engineTC.lab(t, 0)
-	vs := l.vteps(2)
-	n := l.node("learning = off", markerConfig(vs...), memberConfig([]vxlan.VNI{stopVNI}, vs...))
-	wantMember(t, n, vs[0], vs[1], stopVNI, true)
-	vs[1].forget()
+	n, vs := twoMembers(t)
 	stop := vs[0].stream(n, stopVNI)
 	vs[1].await(20)
 	check(t, n.Do(func() error {

@@ -26,7 +26,7 @@ func TestVRF(t *testing.T) {
 	t.Parallel()
 	netlab.Need(t)
 	if err := netlab.HasVRF(); err != nil && !uml.Inside() {
-		inUML(t, "vrf", err, uml.Program{Modules: []string{"vrf", "vxlan", "veth", "bridge"}})
+		inUML(t, "vrf", err, uml.Program{Modules: []string{"vrf", "vxlan", "veth", "bridge", "sch_ingress", "cls_bpf"}})
 		return
 	}
 	const vni vxlan.VNI = 70
@@ -57,7 +57,7 @@ func TestVRF(t *testing.T) {
 			}
 			check(t, n.AddAddr("eth1", netip.PrefixFrom(n.addr, 24)))
 
-			n.start("workers = 1", "vrf = blue", markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
+			n.startAuto("vrf = blue", markerConfig(vs...), memberConfig([]vxlan.VNI{vni}, vs...))
 			in, large := frame(netlab.Broadcast, 1, 64), frame(netlab.Broadcast, 2, 5000)
 			vs[0].flood(n, vni, in)
 			vs[0].floodLarge(n, vni, large)
@@ -80,6 +80,7 @@ func TestVRF(t *testing.T) {
 			if got := len(vs[1].got()); got != 1 { // since wantMember looked
 				t.Errorf("got %d packets at VTEP 2, want 1", got)
 			}
+			n.wantKernel(1)
 		})
 	}
 }
