@@ -79,6 +79,26 @@ func TestDeviceComesBesideOthers(t *testing.T) {
 	p.wantBy(uint64(st.sent.Load()), 1)
 }
 
+// A device that comes is raw's until that is done with what came by it before.
+func TestDeviceThatComesIsRawsFirst(t *testing.T) {
+	p := newPlant(t)
+	p.start()
+	st := p.stream()
+	s := p.config.Settings
+	s.Interfaces = []string{"lo"}
+	p.Adjust(s)
+	until(t, "packets by raw", func() bool { return p.config.Raw.Counters().Packets > 0 })
+	s.Interfaces = nil
+	p.Adjust(s)
+	p.floods()
+	n := p.inKernel()
+	until(t, "packets in the kernel", func() bool { return p.inKernel() > n })
+	st.end()
+	if up := p.Status().HandedUp; up["order"] == 0 || up["stale"] > 0 {
+		t.Errorf("got %v left to raw, want some for their order", up)
+	}
+}
+
 // A device by which members are not reached any more keeps the program for some time,
 // unless it is one that the settings name.
 func TestDevicesStayForAMoment(t *testing.T) {
