@@ -67,6 +67,20 @@ func (w *worker) tellDone(n int) {
 	}
 }
 
+// lateAfter is how old packets are with which a worker that is overrun is done at
+// once, where somebody else floods what comes as soon as it is done.
+const lateAfter = time.Second
+
+// late tells whether the n datagrams of the inbox have waited for so long that they
+// are as good as lost in the queue. Where they are few the clock may have been set.
+func (w *worker) late(n int) bool {
+	if w.done.Load() == nil || n < receiveBatch {
+		return false
+	}
+	w.in.Datagram(n-1, &w.datagram)
+	return w.datagram.Received != 0 && time.Now().UnixNano()-w.datagram.Received > int64(lateAfter)
+}
+
 // waited notes that a read found nothing.
 func (w *worker) waited() {
 	if w.done.Load() != nil {

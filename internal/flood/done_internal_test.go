@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"vxsnd/internal/fdb"
+	"vxsnd/internal/metrics"
 )
 
 // Who waits for packets to be flooded is told of each, dropped ones too, and when
@@ -49,10 +50,14 @@ func TestDoneUntil(t *testing.T) {
 		age     time.Duration // of the last one
 		unknown bool          // to the kernel
 		alone   bool          // nobody wants to know
+		late    uint64        // dropped, since they waited too long
 		want    time.Duration // behind begin, in the end
 	}{
 		{name: "nothing", want: 0},
 		{name: "a few", queued: 3, age: time.Second, want: 0},
+		{name: "a full batch, late", queued: receiveBatch, age: lateAfter + 1, late: receiveBatch, want: -lateAfter - 1},
+		{name: "a few, late", queued: 3, age: lateAfter + 1, want: 0},
+		{name: "late, alone", queued: receiveBatch, age: lateAfter + 1, alone: true, want: -time.Hour},
 		{name: "a full batch", queued: receiveBatch, age: time.Second, want: -time.Second},
 		{name: "without stamps", queued: receiveBatch, unknown: true, want: -time.Hour},
 		{name: "a few without stamps", queued: 1, unknown: true, want: 0},
@@ -76,6 +81,9 @@ func TestDoneUntil(t *testing.T) {
 				}
 				turns := 0
 				r.w.run(func() bool { turns++; return turns > 1 })
+				if got := r.w.stats.Load().Drops[metrics.DropKernel]; got != tt.late {
+					t.Errorf("got %d dropped, want %d", got, tt.late)
+				}
 				raw := &Raw{workers: []*worker{r.w}}
 				if got := raw.DoneUntil().Sub(begin); got != tt.want {
 					t.Errorf("got %v, want %v", got, tt.want)

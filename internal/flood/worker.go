@@ -118,6 +118,12 @@ func (w *worker) publish() {
 
 // flood replicates the n datagrams in the inbox.
 func (w *worker) flood(n int) {
+	if w.late(n) {
+		w.count.Drops[metrics.DropKernel] += uint64(n)
+		w.tellDone(n)
+		w.publish()
+		return
+	}
 	now := w.clock()
 	w.begin(w.settings())
 	w.packets, w.lookups = w.packets[:0], w.lookups[:0]

@@ -17,10 +17,10 @@
 
 /*
  * A packet that goes up is replicated later than the next of its flow would be
- * here. So the flow follows it until raw is done with all that went up. A worker
- * that keeps pace has such a moment many times in this time; one that has none is
- * overrun, and more packets would be lost in its queue, so they are dropped here
- * until it is done with those that it has.
+ * here. So the flow follows it until raw is done with all that went up. Where raw
+ * does not keep pace it never has such a moment, and more packets would be lost in
+ * its queue: so this long after one that had to go up they are dropped here, until
+ * raw is done with those that it has.
  */
 #define FLOW_END (1000 * 1000 * 1000LL) /* ns */
 
@@ -48,26 +48,36 @@ struct work {
 	__u32 hash; /* of the flow */
 };
 
-static __always_inline int pending(const struct flow *f)
+static __always_inline int unreached(const struct flow *f)
 {
-	return (__s32)(f->up - *(volatile __u32 *)&f->done) > 0;
+	return (__s64)(f->stamp - *(volatile __u64 *)&f->reached) > 0;
 }
 
-/*
- * follow notes a packet that goes up to raw. Who sees it counted sees the rest: an
- * atomic operation is a barrier if its result is asked for.
- */
+static __always_inline int pending(const struct flow *f)
+{
+	return *(volatile __u32 *)&f->mixed || unreached(f);
+}
+
+/* follow notes a packet that goes up to raw. */
 static __always_inline int follow(struct __sk_buff *skb, struct work *w, __u32 why)
 {
 	struct flow *f = w->flow;
 	__u64 stamp = skb->tstamp;
 
 	if (f) {
-		f->of = pending(f) && (f->of != w->hash || f->stamp == stamp) ? 0 : w->hash;
-		f->stamp = stamp;
+		if (stamp == 0 || skb->gso_size)
+			f->mixed = MIXED;
+		if (!unreached(f))
+			f->reached = stamp - 1; /* the clock may have been set back */
+		else if (f->of != w->hash)
+			f->mixed = MIXED;
+		else if (f->stamp == stamp && stamp != 0)
+			return UP; /* it has been at the hook of a device below */
+		f->of = w->hash;
 		f->last = w->now;
-		__u32 n = __sync_fetch_and_add(&f->up, skb->gso_size ? skb->gso_segs : 1);
-		barrier_var(n);
+		/* Who sees it sees the rest: with its result the operation is a barrier. */
+		__u64 before = __sync_lock_test_and_set(&f->stamp, stamp);
+		barrier_var(before);
 	}
 	return up(why);
 }
@@ -345,7 +355,7 @@ int flood(struct __sk_buff *skb)
 
 	if (w.flow && pending(w.flow)) {
 		/* Another CPU may have stored a time after ours. */
-		if ((__s64)(w.now - w.flow->own) < FLOW_END)
+		if (!set->overrun || (__s64)(w.now - w.flow->own) < FLOW_END)
 			return follow(skb, &w, UP_ORDER);
 		__sync_fetch_and_add(&slot->drops[DROP_OVERRUN], 1);
 		return DONE;

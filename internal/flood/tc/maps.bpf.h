@@ -109,18 +109,27 @@ struct setting {
 	__u16 port;       /* that VTEPs send to, network order */
 	__u16 dest_port;  /* of copies, network order */
 	__u32 arriving;   /* devices in arrivals */
-};
-
-/* What went up of a flow: packets of one source, port and VNI, or others too by chance. */
-struct flow {
-	__u64 own;   /* when a packet went up that had to; CLOCK_MONOTONIC, ns */
-	__u64 last;  /* when any did */
-	__u64 stamp; /* of that one, as its socket tells it (SO_TIMESTAMPNS) */
-	__u32 of;    /* hash of the one flow that raw has packets of, all with a stamp of their own; else 0 */
-	__u32 up;    /* packets that went up; wraps around */
-	__u32 done;  /* of these, those that raw is done with; written by user space */
+	__u32 overrun;    /* raw does not keep pace */
 	__u32 pad;
 };
+
+/*
+ * What went up of a flow: packets of one source, port and VNI, or others too by
+ * chance. A worker of raw does the packets of one flow in order, so it is done with
+ * all of them when it is done with the last. Of several flows at once, of packets in
+ * pieces, and of those without a stamp, that says nothing: then user space finds out
+ * when raw is done with all that came before.
+ */
+struct flow {
+	__u64 own;     /* when a packet went up that had to; CLOCK_MONOTONIC, ns */
+	__u64 last;    /* when any did */
+	__u64 stamp;   /* of that one, as its socket tells it (SO_TIMESTAMPNS) */
+	__u64 reached; /* stamp of the last one that raw is done with; written by user space */
+	__u32 of;      /* hash of the flow of the last one */
+	__u32 mixed;   /* MIXED, or another value that user space has put in its place */
+};
+
+#define MIXED 1 /* the stamps do not tell when raw is done */
 
 /* A packet that user space looks at for loops. */
 struct sample {

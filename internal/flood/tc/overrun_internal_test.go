@@ -94,14 +94,14 @@ func TestStampsOfTheSocket(t *testing.T) {
 	f := &p.current().flows
 	type found struct {
 		received, stamp uint64
-		pending         int32
+		pending         bool
 	}
 	ends := make(chan found, 10)
 	p.config.Raw.SetDone(func(fs []flood.Flow) {
 		f.done(fs)
 		for i := range fs {
 			m := f.flow(flowHash(&fs[i]))
-			ends <- found{uint64(fs[i].Received), atomic.LoadUint64(&m.Stamp), int32(atomic.LoadUint32(&m.Up) - atomic.LoadUint32(&m.Done))}
+			ends <- found{uint64(fs[i].Received), atomic.LoadUint64(&m.Stamp), int64(atomic.LoadUint64(&m.Stamp)-atomic.LoadUint64(&m.Reached)) > 0}
 		}
 	})
 	send := func(ttl byte, checksum uint16) {
@@ -114,7 +114,7 @@ func TestStampsOfTheSocket(t *testing.T) {
 	for range 5 {
 		send(64, 1) // a wrong checksum, which the socket refuses
 		send(1, 0)
-		if got := <-ends; got.received == 0 || got.received != got.stamp || got.pending != 0 {
+		if got := <-ends; got.received == 0 || got.received != got.stamp || got.pending {
 			t.Errorf("got %+v, want the same stamps, and nothing pending", got)
 		}
 	}

@@ -27,14 +27,13 @@ type programDevice struct {
 }
 
 type programFlow struct {
-	_     structs.HostLayout
-	Own   uint64
-	Last  uint64
-	Stamp uint64
-	Of    uint32
-	Up    uint32
-	Done  uint32
-	Pad   uint32
+	_       structs.HostLayout
+	Own     uint64
+	Last    uint64
+	Stamp   uint64
+	Reached uint64
+	Of      uint32
+	Mixed   uint32
 }
 
 type programMember struct {
@@ -72,6 +71,8 @@ type programSetting struct {
 	Port      uint16
 	DestPort  uint16
 	Arriving  uint32
+	Overrun   uint32
+	Pad       uint32
 }
 
 type programSlot struct {

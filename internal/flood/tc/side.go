@@ -104,7 +104,7 @@ func (t *Tc) open() (s *side, err error) {
 		return s, errors.New("no IPv4 address is listened to")
 	}
 	set.DestPort = bigEndian(t.cfg.DestPort)
-	s.flows.set(s.kernel.flows)
+	s.flows.set(s.kernel.flows, s.kernel.settings)
 	t.cfg.Raw.SetDone(s.flows.done)
 	s.tally = t.cfg.Traffic.Tally()
 	s.mirror = newMirror(mirrorOptions{
@@ -135,7 +135,7 @@ func (s *side) run(ctx context.Context) error {
 	g.Go(func() error { return s.paths.Run(ctx, s.mirror.pathsChanged, s.use) })
 	g.Go(func() error { return s.addresses.Run(ctx, s.own) })
 	g.Go(func() error { return s.watch(ctx) })
-	g.Go(func() error { return s.flows.run(ctx, s.engine.cfg.Raw.DoneUntil) })
+	g.Go(func() error { return s.flows.run(ctx, s.engine.cfg.Raw, s.engine.cfg.Clock) })
 	g.Go(func() error {
 		defer context.AfterFunc(ctx, func() { samples.Close() })()
 		return s.sample(samples)
@@ -309,7 +309,7 @@ func (s *side) close() {
 		s.paths.Close()
 	}
 	s.engine.cfg.Raw.SetDone(nil)
-	s.flows.set(nil)
+	s.flows.set(nil, nil)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.kernel != nil {

@@ -228,7 +228,7 @@ func (s *side) wanted() (want map[int]string, asked int) {
 	for _, name := range names {
 		switch d, err := net.InterfaceByName(name); {
 		case err != nil:
-			s.refuse(name, err)
+			s.refuse(name, errors.New("there is no such device yet"))
 		case len(d.HardwareAddr) != 6:
 			s.refuse(name, errors.New("not an Ethernet device"))
 		case !underlay.InVRF(d.Index, vrf):
