@@ -31,6 +31,9 @@ func (l *loader) check(c *Config) {
 		l.warnings = append(l.warnings, l.winner("src_ip").at(c.SrcIP.String()+" is svcnode_ip too, which is taken away when the node stops "+
 			"or is not healthy: peers need another address of this node", ""))
 	}
+	if l.program == Vxsnd && l.sound("engine", "udp_checksum", "enable_udp_chksum") && c.Engine == EngineTC && c.UDPChecksum == ChecksumCompute {
+		l.complain("engine = tc makes no checksums, as udp_checksum = compute wants", "choose one of the two, or engine = auto", "udp_checksum", "enable_udp_chksum")
+	}
 	for i := range table {
 		o := &table[i]
 		win := l.winner(o.Name)

@@ -74,6 +74,9 @@ func TestReadingRules(t *testing.T) {
 			"area = 3\nwarning: f:3: [common] area: has no effect in this version\n"},
 		{"one port for two", "vxlan_listen_port = 10001\n",
 			"error: f:1: vxlan_listen_port: vxlan_listen_port and vxfld_port are both 10001, but each needs its own port\n"},
+		{"checksums, by an engine that makes none", "udp_checksum = compute\nengine = tc\n",
+			"error: f:1: udp_checksum: engine = tc makes no checksums, as udp_checksum = compute wants\n"},
+		{"checksums, by any engine", "udp_checksum = compute\n", "udp_checksum = compute\n"},
 		{"one port for two, but no data", "vxfld_port = 4789\nno_flood = yes\n", "vxfld_port = 4789\nno_flood = true\n"},
 		{"options are compared where they are fine, whatever else is wrong", "vxfld_proxy_servers = 192.0.2.1\nholdtime = 0\nvxfld_port = x\nvxlan_port = 10001\n",
 			"error: f:1: vxfld_proxy_servers: needs area to be set\n" +

@@ -189,7 +189,7 @@ func TestDumpReadsBack(t *testing.T) {
 		"vxlan_port":      {"8472", "4789"},
 		"answer_from":     {"any", "Service", "192.0.2.1", "192.0.2.0/24,service 2001:db8::/32"},
 		"interfaces":      {"none", "eth0,eth1.100 bond0"},
-		"engine":          {"auto", "TC", "raw"},
+		"engine":          {"auto", "RAW"}, // tc does not go with checksums
 		"hrep_devices":    {"none", "vx1,vx2 vx#3"},
 		"stale_time":      {"0", "1h"},
 		"metrics_listen":  {"none", ":9108", "localhost:1", "[::1]:2", "/run/a b#.sock"},
