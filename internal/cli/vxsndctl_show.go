@@ -62,9 +62,9 @@ func showDetail(b *screen, s *control.Status) {
 		pair("VNIs", "%s", kernelVNIs(k))
 		pair("Flooded by raw", "%s", rawVNIs(k))
 		pair("Pending", "%d", k.Pending)
-		pair("Flooded", "%d packets, %d copies", k.Packets, k.Copies)
+		pair("Handled", "%d packets, %d copies", k.Packets, k.Copies)
 		pair("Left to raw", "%s", counts(k.HandedUp))
-		pair("Memory", "%d bytes of members", k.Bytes)
+		pair("Memory", "%d bytes held for members", k.Bytes)
 		pair("Mended", "%s", b.should(k.Differences == 0, amount(k.Differences, "member", "members")))
 	}
 
@@ -108,6 +108,14 @@ func devices(s *control.Status) string {
 		return "none, so raw floods everything"
 	}
 	return strings.Join(s.Devices, ", ") + " (" + s.Kernel.Hook + ")"
+}
+
+// inKernel says what is flooded where, in one line.
+func inKernel(s *control.Status) string {
+	if len(s.Devices) == 0 {
+		return "nothing, since the program is on no device"
+	}
+	return fmt.Sprintf("%s, %d of %d packets; by raw %s", kernelVNIs(s.Kernel), s.Kernel.Packets, s.Packets, rawVNIs(s.Kernel))
 }
 
 // kernelVNIs says what is flooded in the kernel.

@@ -56,8 +56,8 @@ func summaryText(b *screen, s *control.Status, peers []control.Peer) {
 	pair("Daemon", "%s %s, up %s", s.Program, s.Version, uptime(s.UptimeSeconds))
 	pair("Ready", "%s", readiness(b, s))
 	pair("Engine", "%s", engine(b, s))
-	if k := s.Kernel; k != nil && s.EngineReason == "" {
-		pair("In the kernel", "%s; by raw %s", kernelVNIs(k), rawVNIs(k))
+	if s.Kernel != nil && s.EngineReason == "" {
+		pair("In the kernel", "%s", inKernel(s))
 	}
 	if a := s.Anycast; a != nil {
 		pair("Anycast address", "%s", anycastText(b, a))

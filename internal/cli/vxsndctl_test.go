@@ -207,7 +207,7 @@ func TestVxsndctlScript(t *testing.T) {
 		"kernel": func(path string) (func(), error) {
 			s := control.Status{
 				Process: control.Process{Program: "vxsnd", Version: "devel", PID: 1}, Ready: true, Engine: "tc", VxfldPort: 10001, ProtocolVersion: 3,
-				Devices: []string{"eth0", "eth1"},
+				Devices: []string{"eth0", "eth1"}, Packets: 1200,
 				Kernel: &control.Kernel{
 					Hook: "tcx", VNIs: 100, Members: 1, Bytes: 2097152, RawVNIs: map[string]int{"too_many_members": 2, "pending": 1, "held": 0},
 					Pending: 3, Packets: 1000, Copies: 64000, HandedUp: map[string]uint64{"vni": 7, "sender": 0}, Differences: 1,

@@ -135,7 +135,7 @@ func kernelFamilies() []family {
 			}
 		}},
 		of(gauge, "kernel_pending", "Ways to VTEPs, changed VNIs and devices that the kernel is yet to be told of.", func(k *Kernel) float64 { return float64(k.Pending) }),
-		of(counter, "kernel_packets_total", "VXLAN packets received that were flooded in the kernel.", func(k *Kernel) float64 { return float64(k.Packets) }),
+		of(counter, "kernel_packets_total", "VXLAN packets received that were handled in the kernel.", func(k *Kernel) float64 { return float64(k.Packets) }),
 		of(counter, "kernel_copies_total", "Copies that left in the kernel.", func(k *Kernel) float64 { return float64(k.Copies) }),
 		counts("kernel_handed_up_packets_total", "Packets that the kernel left to raw.", "reason", func(s *scrape) map[string]uint64 {
 			if s.Kernel == nil {
