@@ -134,6 +134,21 @@ func TestPathDeviceChanges(t *testing.T) {
 }
 
 // A bridge is an outgoing device as any other; its port is none any more.
+// That a device goes is told at once, whether or not ways lead by it: what was put
+// on it has gone with it, or lives on in another namespace.
+func TestDeviceThatGoesIsTold(t *testing.T) {
+	r := newPathRig(t)
+	check(t, netlab.Veth(r.Namespace, "eth2", r.one, "eth2", 0))
+	r.p.Want(addrs("10.0.0.2"), nil)
+	r.wantDevices(t, "eth0")
+	r.mu.Lock()
+	before := r.looked
+	r.mu.Unlock()
+	check(t, r.DeleteLink("eth2"))
+	r.until(t, "the devices again", func() bool { return r.looked > before })
+	r.wantDevices(t, "eth0")
+}
+
 func TestPathBridge(t *testing.T) {
 	r := newPathRig(t)
 	r.p.Want(addrs("10.0.0.2"), nil)

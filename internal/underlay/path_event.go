@@ -144,6 +144,7 @@ func (f *pathFollower) link(l pathLink, gone bool) {
 	}
 	vrf := f.vrf
 	if gone {
+		f.gone, f.moved = true, true
 		delete(f.links, l.Index)
 		l.vrf = false
 	} else {

@@ -45,7 +45,7 @@ var pathGroups = []int{
 // as the next hop has to be resolved: the old one may have gone.
 //
 // It calls devices with what Devices returns whenever that has changed, after the
-// ways by these were told; the slice belongs to devices.
+// ways by these were told, and when any device has gone; the slice belongs to devices.
 //
 // Neighbours that ways need are resolved, and probed when they are stale, as if
 // packets were sent to them. Run returns an error where that is not permitted.
@@ -123,6 +123,7 @@ type pathFollower struct {
 	all     bool                 // all routes are to be looked up
 	later   bool                 // they are at the next tick
 	moved   bool                 // the devices may be others
+	gone    bool                 // a device has gone
 	routes  map[*wanted]struct{} // those whose route is to be looked up
 	doubted map[*hop]struct{}    // those whose state is to be read
 	resolve map[*hop]struct{}    // those to ask for

@@ -26,8 +26,8 @@ func (f *pathFollower) tell() {
 		}
 	}
 	list := f.devices()
-	news := !slices.Equal(list, f.p.devices)
-	f.p.devices = list
+	news := f.gone || !slices.Equal(list, f.p.devices)
+	f.gone, f.p.devices = false, list
 	f.p.mu.Unlock()
 	clear(f.stale)
 	if len(out) > 0 {

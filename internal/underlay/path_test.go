@@ -34,6 +34,7 @@ type pathRig struct {
 	states  map[netip.Addr][]underlay.PathState
 	devices []underlay.PathDevice
 	told    int
+	looked  int        // how often the devices were told
 	block   sync.Mutex // held to keep what is told from being taken in
 }
 
@@ -100,7 +101,7 @@ func (r *pathRig) take(ways map[netip.Addr]underlay.Path) {
 func (r *pathRig) takeDevices(ds []underlay.PathDevice) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.devices = ds
+	r.devices, r.looked = ds, r.looked+1
 }
 
 // until waits until cond is true of what was told.
