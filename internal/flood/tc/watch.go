@@ -199,8 +199,9 @@ func (s *side) refuse(name string, err error) {
 var errVRF = errors.New("not in the VRF of this node")
 
 // wanted returns the devices where the program is to be, and how often that was
-// asked for by then. A device that is not named stays for a moment after its use. One by which copies leave a VRF, since a route there says so
-// or there is none, is not among them: what comes in by it is not the node's.
+// asked for by then. One that is not named stays for a moment after its use. One by
+// which copies leave a VRF, since a route there says so or there is none, is not
+// among them: what comes in by it is not the node's.
 func (s *side) wanted() (want map[int]string, asked int) {
 	s.mu.Lock()
 	names, used, asked := s.names, s.used, s.asked
